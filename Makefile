@@ -1,0 +1,49 @@
+# Every target does its own set-up: Python 3.11 or newer and make are all that a machine needs.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help demo test lint format bench wheel clean
+
+help:
+	@echo "make demo   place eight guests on a simulated two-socket host, and explain"
+	@echo "make test   unit, property and conformance tests"
+	@echo "make lint   ruff, mypy, import-linter"
+	@echo "make bench  measure the search and the command (prints ratios, fails nothing)"
+	@echo "make wheel  build the wheel into dist/"
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "homenode needs Python 3.11 or newer: make PYTHON=python3.12 ..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --editable . --group dev
+	@touch $(READY)
+
+demo: $(READY)
+	@PATH="$(abspath $(BIN)):$$PATH" sh examples/demo.sh
+
+test: $(READY)
+	$(BIN)/python -m pytest -n auto
+
+lint: $(READY)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY)
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+bench: $(READY)
+	$(BIN)/python bench/search.py
+	$(BIN)/python bench/startup.py
+
+wheel: $(READY)
+	$(BIN)/python -m build --wheel --outdir dist .
+
+clean:
+	rm -rf $(VENV) build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
