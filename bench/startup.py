@@ -1,0 +1,66 @@
+"""What `homenode place` costs as a whole process, beside a bare interpreter.
+
+    python bench/startup.py [--runs 25]
+
+CPU time (user and system) of the installed command for an 8-node `xl info -n` capture, text
+output, in turn with `python -c pass`; the median of the runs and the ratio. The wheel is built
+and installed into an environment of its own, so that byte code is what pip compiles.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from statistics import median
+
+ROOT = Path(__file__).resolve().parent.parent
+CAPTURE = ROOT / "tests/data/xen-captures/n8/empty/xl-info-n.txt"
+GUEST = ROOT / "tests/data/xen-captures/n8/guests/c.cfg"
+
+
+def cpu_ms(command: list[str]) -> float:
+    """Run the command and return its CPU time."""
+    before = os.times()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    after = os.times()
+    spent = after.children_user + after.children_system
+    return (spent - before.children_user - before.children_system) * 1000
+
+
+def main() -> None:
+    """Print the figures."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--runs", type=int, default=25)
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        compare(installed(Path(folder)), chosen.runs)
+
+
+def installed(folder: Path) -> Path:
+    """Build the wheel, install it, and return the folder of its command."""
+    quiet = ["-m", "pip", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([sys.executable, *quiet, "wheel", "--no-deps", "-w", folder, ROOT], check=True)
+    subprocess.run([sys.executable, "-m", "venv", folder / "env"], check=True)
+    commands = folder / "env" / "bin"
+    wheels = list(folder.glob("homenode-*.whl"))
+    subprocess.run([commands / "python", *quiet, "install", *wheels], check=True)
+    return commands
+
+
+def compare(commands: Path, runs: int) -> None:
+    """Run the two in turn and print the figures."""
+    place = [str(commands / "homenode"), "place", "-c", f"capture:{CAPTURE}", str(GUEST)]
+    bare = [str(commands / "python"), "-c", "pass"]
+    pairs = [(cpu_ms(bare), cpu_ms(place)) for _ in range(runs + 2)][2:]
+    bare_ms, place_ms = (median(times) for times in zip(*pairs, strict=True))
+    print(f"python -c pass   {bare_ms:7.1f} ms CPU")
+    print(f"homenode place   {place_ms:7.1f} ms CPU")
+    print(f"ratio            {median(b / a for a, b in pairs):7.2f} (to reach: at most 4)")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,436 @@
+"""The facts of a candidate: what a policy can rank sets of nodes by.
+
+A fact is a number that belongs to a set of cpu nodes. It knows its exact value, and bounds on
+the value of every set that can still grow out of a part: `Fact.lower` and `Fact.upper`, exact
+once nothing is missing. The better the bound, the less is searched; a fact that knows none
+returns a trivial one, and the answer is the same.
+
+`FACTS` is the table that the help, the JSON and the documentation are made from.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple, Protocol, Self
+
+from homenode.placement.problem import Problem
+from homenode.placement.weights import Pairs, Weights, positions
+
+Attribute = tuple[Sequence[int], int]
+"""A number for each node, and whether a fact can only gain if it is smaller (+1), larger (-1)."""
+
+
+class Ratio:
+    """A fraction that is compared by cross-multiplication: no floating point decides anything."""
+
+    __slots__ = ("above", "below")
+
+    def __init__(self, above: int, below: int) -> None:
+        self.above = above
+        self.below = below
+
+    def __lt__(self, other: Self) -> bool:
+        return self.above * other.below < other.above * self.below
+
+    def __gt__(self, other: Self) -> bool:
+        return other < self
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Ratio) and self.above * other.below == other.above * self.below
+
+    def __hash__(self) -> int:
+        return hash(self.above / self.below)
+
+    def __neg__(self) -> "Ratio":
+        return Ratio(-self.above, self.below)
+
+    def __str__(self) -> str:
+        return f"{self.above / self.below:.3f}".rstrip("0").rstrip(".")
+
+
+class Value(Protocol):
+    """What a fact is: an int or a `Ratio`. Only values of the same fact are compared."""
+
+    def __lt__(self, other: Any, /) -> bool: ...  # noqa: ANN401 - int has it so
+
+    def __gt__(self, other: Any, /) -> bool: ...  # noqa: ANN401 - the same
+
+
+class Part:
+    """Nodes chosen so far, and what has been added up over them."""
+
+    __slots__ = ("added", "chosen", "count", "distance", "facts_maximum")
+
+    def __init__(
+        self,
+        chosen: int,
+        count: int,
+        distance: int,
+        added: list[int],
+        facts_maximum: tuple[int, ...],
+    ) -> None:
+        self.chosen = chosen
+        self.count = count
+        self.distance = distance
+        self.added = added
+        self.facts_maximum = facts_maximum
+
+
+class Fact:
+    """A number that belongs to a set of nodes. The plain class knows only trivial bounds."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+
+    def lower(self, part: Part, rest: int, missing: int) -> int | Ratio:
+        """Return at most the value of any set made of `part` and `missing` nodes of `rest`."""
+        raise NotImplementedError
+
+    def upper(self, part: Part, rest: int, missing: int) -> int | Ratio:
+        """Return at least that value."""
+        raise NotImplementedError
+
+    def floor(self, count: int) -> int | None:  # noqa: ARG002 - most facts have none
+        """Return at most the value of any set of `count` or more nodes; None: no idea."""
+        return None
+
+    def singles(self, ats: Sequence[int]) -> list[int] | list[Ratio] | int:
+        """Return the exact values of sets of one node, those at `ats`; one int if all are equal.
+
+        A guest on one node is what is asked for most: this is its way around the search.
+        """
+        raise NotImplementedError
+
+    def attributes(self) -> Sequence[Attribute] | None:
+        """Return the per-node numbers that the value hangs on, apart from `Problem.twins`.
+
+        If one of two twins is no worse in all of them, it is never the worse choice. None: the
+        fact cannot say.
+        """
+        return ()
+
+
+class Nodes(Fact):
+    """How many nodes."""
+
+    def lower(self, part: Part, rest: int, missing: int) -> int:  # noqa: ARG002 - the interface
+        return part.count + missing
+
+    upper = lower
+
+    def floor(self, count: int) -> int:
+        return count
+
+    def singles(self, ats: Sequence[int]) -> int:  # noqa: ARG002 - the interface
+        return 1
+
+
+class Sum(Fact):
+    """The sum of a number of each node."""
+
+    weights: Weights
+
+    def lower(self, part: Part, rest: int, missing: int) -> int:
+        return self.weights.total(part.chosen) + self.weights.least(rest, missing)
+
+    def upper(self, part: Part, rest: int, missing: int) -> int:
+        return self.weights.total(part.chosen) + self.weights.most(rest, missing)
+
+    def singles(self, ats: Sequence[int]) -> list[int]:
+        of = self.weights.of
+        return [of[at] for at in ats]
+
+
+class Usable(Sum):
+    """Memory that the nodes can give, together."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem)
+        self.weights = problem.memory
+
+    def lower(self, part: Part, rest: int, missing: int) -> int:
+        return max(super().lower(part, rest, missing), self.problem.request.memory_kib)
+
+    def attributes(self) -> Sequence[Attribute]:
+        return ((self.weights.of, 1),)
+
+
+class Vcpus(Fact):
+    """Vcpus of other guests that are at home on the nodes, each counted once."""
+
+    def _across(self, nodes: int) -> int:
+        return sum([count for home, count in self.problem.across if home & nodes])
+
+    def lower(self, part: Part, rest: int, missing: int) -> int:
+        alone = self.problem.alone
+        return alone.total(part.chosen) + alone.least(rest, missing) + self._across(part.chosen)
+
+    def upper(self, part: Part, rest: int, missing: int) -> int:
+        alone = self.problem.alone
+        reach = part.chosen | rest if missing else part.chosen
+        return alone.total(part.chosen) + alone.most(rest, missing) + self._across(reach)
+
+    def singles(self, ats: Sequence[int]) -> list[int]:
+        at_home = self.problem.at_home
+        return [at_home[at] for at in ats]
+
+    def attributes(self) -> Sequence[Attribute]:
+        homes = [
+            ([home >> at & 1 for at in range(len(self.problem.ids))], sign)
+            for home, _ in self.problem.across
+            for sign in (1, -1)
+        ]
+        return ((self.problem.alone.of, 1), *homes)
+
+
+class VcpusPerCore(Fact):
+    """Vcpus at home on the nodes, this guest's own included, for each core there."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem)
+        self.others = Vcpus(problem)
+
+    def lower(self, part: Part, rest: int, missing: int) -> Ratio:
+        vcpus = self.others.lower(part, rest, missing) + self.problem.request.vcpus
+        cores = self.problem.cores
+        return Ratio(vcpus, max(1, cores.total(part.chosen) + cores.most(rest, missing)))
+
+    def upper(self, part: Part, rest: int, missing: int) -> Ratio:
+        vcpus = self.others.upper(part, rest, missing) + self.problem.request.vcpus
+        cores = self.problem.cores
+        return Ratio(vcpus, max(1, cores.total(part.chosen) + cores.least(rest, missing)))
+
+    def singles(self, ats: Sequence[int]) -> list[Ratio]:
+        own, cores, at_home = (
+            self.problem.request.vcpus,
+            self.problem.cores.of,
+            self.problem.at_home,
+        )
+        return [Ratio(at_home[at] + own, cores[at] or 1) for at in ats]
+
+    def attributes(self) -> Sequence[Attribute]:
+        return (*self.others.attributes(), (self.problem.cores.of, -1))
+
+
+class CoresShort(Fact):
+    """Vcpus of this guest beyond the cores of the nodes: those that share a core."""
+
+    def lower(self, part: Part, rest: int, missing: int) -> int:
+        cores = self.problem.cores
+        found = cores.total(part.chosen) + cores.most(rest, missing)
+        return max(0, self.problem.request.vcpus - found)
+
+    def upper(self, part: Part, rest: int, missing: int) -> int:
+        cores = self.problem.cores
+        found = cores.total(part.chosen) + cores.least(rest, missing)
+        return max(0, self.problem.request.vcpus - found)
+
+    def singles(self, ats: Sequence[int]) -> list[int]:
+        cores, own = self.problem.cores.of, self.problem.request.vcpus
+        return [own - cores[at] if cores[at] < own else 0 for at in ats]
+
+    def attributes(self) -> Sequence[Attribute]:
+        return ((self.problem.cores.of, -1),)
+
+
+class Hole(Fact):
+    """Memory of the largest node that no guest is on yet and that this one would break into."""
+
+    def lower(self, part: Part, rest: int, missing: int) -> int:
+        holes = self.problem.holes
+        largest = max([holes.of[at] for at in positions(part.chosen)], default=0)
+        return max(largest, holes.least_maximum(rest, missing)) if missing else largest
+
+    def upper(self, part: Part, rest: int, missing: int) -> int:
+        reach = part.chosen | rest if missing else part.chosen
+        return max([self.problem.holes.of[at] for at in positions(reach)], default=0)
+
+    def singles(self, ats: Sequence[int]) -> list[int]:
+        holes = self.problem.holes.of
+        return [holes[at] for at in ats]
+
+    def attributes(self) -> Sequence[Attribute]:
+        return ((self.problem.holes.of, 1),)
+
+
+class FarthestPair(Fact):
+    """The largest number of any pair of the nodes, or of one with itself."""
+
+    pairs: Pairs
+    index: int
+
+    def lower(self, part: Part, rest: int, missing: int) -> int:  # noqa: ARG002 - the interface
+        farthest = part.facts_maximum[self.index]
+        return max(farthest, self.pairs.least_reach[part.count + missing]) if missing else farthest
+
+    def upper(self, part: Part, rest: int, missing: int) -> int:  # noqa: ARG002 - the interface
+        if not missing:
+            return part.facts_maximum[self.index]
+        return max(self.pairs.most_pair, *(row[at] for at, row in enumerate(self.pairs.of)))
+
+    def floor(self, count: int) -> int:
+        return self.pairs.least_reach[count]
+
+    def singles(self, ats: Sequence[int]) -> list[int]:
+        of = self.pairs.of
+        return [of[at][at] for at in ats]
+
+
+class Level(FarthestPair):
+    """The lowest of llc, die, socket, machine that any two of the nodes have in common."""
+
+    index = 0
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem)
+        self.pairs = problem.levels
+
+
+class DistanceMax(FarthestPair):
+    """The largest distance between two of the nodes; a node's own distance if it is one."""
+
+    index = 1
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem)
+        self.pairs = problem.distances
+
+
+class Distance(Fact):
+    """The sum of the distances between the nodes, each pair once; the longer way if they differ."""
+
+    def lower(self, part: Part, rest: int, missing: int) -> int:
+        if not missing:
+            return part.distance
+        if missing == 1:
+            return part.distance + min([part.added[at] for at in positions(rest)])
+        doubled, left = 0, missing
+        for cost, alike in self.problem.distances.doubled_costs(part.added, rest, missing):
+            taken = min(left, alike.bit_count())
+            doubled += cost * taken
+            left -= taken
+            if not left:
+                break
+        return part.distance + (doubled + 1) // 2
+
+    def upper(self, part: Part, rest: int, missing: int) -> int:  # noqa: ARG002 - the interface
+        if not missing:
+            return part.distance
+        most = self.problem.distances.most_pair
+        return part.distance + most * (missing * (missing - 1) // 2 + missing * part.count)
+
+    def floor(self, count: int) -> int:
+        return self.problem.distances.least_pair * (count * (count - 1) // 2)
+
+    def singles(self, ats: Sequence[int]) -> int:  # noqa: ARG002 - the interface
+        return 0
+
+
+class DistanceMean(Fact):
+    """The mean distance over all ordered pairs of the nodes, each with itself included."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem)
+        self.pairs = Distance(problem)
+
+    def lower(self, part: Part, rest: int, missing: int) -> Ratio:
+        local = self.problem.local
+        own = local.total(part.chosen) + local.least(rest, missing)
+        return _mean(self.pairs.lower(part, rest, missing), own, part.count + missing)
+
+    def upper(self, part: Part, rest: int, missing: int) -> Ratio:
+        local = self.problem.local
+        own = local.total(part.chosen) + local.most(rest, missing)
+        return _mean(self.pairs.upper(part, rest, missing), own, part.count + missing)
+
+    def singles(self, ats: Sequence[int]) -> list[Ratio]:
+        local = self.problem.local.of
+        return [Ratio(local[at], 1) for at in ats]
+
+
+def _mean(pairs: int, own: int, count: int) -> Ratio:
+    return Ratio(2 * pairs + own, max(1, count * count))
+
+
+class DeviceDistance(Fact):
+    """The distance from each of the guest's devices to the nearest of the nodes, summed."""
+
+    def lower(self, part: Part, rest: int, missing: int) -> int:
+        reach = part.chosen | rest if missing else part.chosen
+        return self._from(reach)
+
+    def upper(self, part: Part, rest: int, missing: int) -> int:  # noqa: ARG002 - the interface
+        if part.chosen:
+            return self._from(part.chosen)
+        return sum(max(row, default=0) for row in self.problem.to_devices)
+
+    def singles(self, ats: Sequence[int]) -> list[int] | int:
+        rows = self.problem.to_devices
+        return [sum([row[at] for row in rows]) for at in ats] if rows else 0
+
+    def _from(self, nodes: int) -> int:
+        return sum(
+            min([row[at] for at in positions(nodes)], default=0) for row in self.problem.to_devices
+        )
+
+    def attributes(self) -> Sequence[Attribute]:
+        return [(row, 1) for row in self.problem.to_devices]
+
+
+class ShareSkew(Fact):
+    """The difference between the largest and the smallest memory share."""
+
+    def lower(self, part: Part, rest: int, missing: int) -> int:  # noqa: ARG002 - the interface
+        if missing or not self.problem.fits(part.chosen):
+            return 0
+        shares = self.problem.shares_kib(part.chosen)
+        return max(shares) - min(shares)
+
+    def upper(self, part: Part, rest: int, missing: int) -> int:
+        if missing:
+            return self.problem.request.memory_kib
+        return self.lower(part, rest, missing)
+
+    def singles(self, ats: Sequence[int]) -> int:  # noqa: ARG002 - the interface
+        return 0
+
+    def attributes(self) -> None:
+        return None
+
+
+class FactKind(NamedTuple):
+    """A row of the table of facts."""
+
+    name: str
+    make: type[Fact]
+    unit: str
+    meaning: str
+
+
+FACTS: Final[dict[str, FactKind]] = {
+    kind.name: kind
+    for kind in (
+        FactKind("nodes", Nodes, "nodes", "how many cpu nodes"),
+        FactKind(
+            "level",
+            Level,
+            "level",
+            "the lowest of llc (0), die (1), socket (2), machine (3) that the nodes share",
+        ),
+        FactKind("distance", Distance, "", "sum of the distances between the nodes, over pairs"),
+        FactKind("distance_max", DistanceMax, "", "the largest distance between two of them"),
+        FactKind(
+            "distance_mean", DistanceMean, "", "mean over ordered pairs, each with itself too"
+        ),
+        FactKind("vcpus", Vcpus, "vcpus", "vcpus of other guests at home there, each once"),
+        FactKind(
+            "vcpus_per_core",
+            VcpusPerCore,
+            "vcpus/core",
+            "vcpus at home there with the guest's own, for each core",
+        ),
+        FactKind("cores_short", CoresShort, "vcpus", "vcpus of the guest beyond whole cores"),
+        FactKind("usable", Usable, "KiB", "memory that the nodes can give"),
+        FactKind("hole", Hole, "KiB", "memory of the largest untouched node that is broken into"),
+        FactKind("device_distance", DeviceDistance, "", "from the guest's devices to the nodes"),
+        FactKind("share_skew", ShareSkew, "KiB", "largest less smallest memory share"),
+    )
+}

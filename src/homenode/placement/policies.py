@@ -1,0 +1,171 @@
+"""Policies: an admission rule and an order on candidates.
+
+A policy is a tuple of terms that are compared from left to right; what is smaller wins, and of
+two equal candidates the one with the lexicographically earlier node set. A term is written
+
+    [-]FACT[~STEP]
+
+``-`` prefers the larger value; ``~STEP`` compares whole steps only (``-usable~4G``,
+``vcpus_per_core~1/8``), so that one vcpu does not outweigh 500 GiB. Rounding down to steps keeps
+the order transitive, which "equal within 10 %" (version 2 of the 2012 series) does not.
+"""
+
+from typing import Final, Literal, NamedTuple
+
+from homenode.errors import HomenodeError, ParseError
+from homenode.placement.facts import FACTS, Ratio
+from homenode.units import parse_memory_kib
+
+
+class Term(NamedTuple):
+    """One fact of a policy: its name, its sign, and its step as a fraction (None: exact)."""
+
+    fact: str
+    sign: Literal[1, -1] = 1
+    step: tuple[int, int] | None = None
+    step_text: str = ""
+
+    def __str__(self) -> str:
+        step = f"~{self.step_text}" if self.step_text else ""
+        return f"{'-' if self.sign < 0 else ''}{self.fact}{step}"
+
+    def value(self, raw: int | Ratio) -> int | Ratio:
+        """Return what is compared for a raw value of the fact: smaller is better."""
+        if self.step is not None:
+            above, below = self.step
+            if isinstance(raw, Ratio):
+                raw = raw.above * below // (raw.below * above)
+            else:
+                raw = raw * below // above
+        return raw if self.sign > 0 else -raw
+
+
+class Policy(NamedTuple):
+    """A named order on candidates, and how a candidate is admitted.
+
+    Admission ``usable`` (all but one): vcpus and memory must fit in what is usable. ``libxl``:
+    as libxl runs, raw free memory is summed, and a vcpu counts on each node that it may use.
+    """
+
+    name: str
+    terms: tuple[Term, ...]
+    purpose: str = "an order of your own"
+    admission: Literal["usable", "libxl"] = "usable"
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def order(self) -> str:
+        """The terms as they are written."""
+        return ",".join(map(str, self.terms))
+
+
+def parse_order(text: str) -> tuple[Term, ...]:
+    """Read an order such as ``nodes,distance,-usable~4G``."""
+    terms = tuple(_term(part.strip(), text) for part in text.split(","))
+    names = [term.fact for term in terms]
+    for at, name in enumerate(names):
+        if name in names[:at] and terms[names.index(name)].step is None:
+            raise ParseError(
+                f"policy {text!r} names {name} again", hint="the first one already decides on it"
+            )
+    return terms
+
+
+def _term(part: str, text: str) -> Term:
+    name, tilde, step_text = part.removeprefix("-").partition("~")
+    if name not in FACTS:
+        raise ParseError(
+            f"there is no fact {name!r} in policy {text!r}", hint=f"there are {', '.join(FACTS)}"
+        )
+    step = _step(step_text, FACTS[name].unit, part) if tilde else None
+    return Term(name, -1 if part.startswith("-") else 1, step, step_text)
+
+
+def _step(text: str, unit: str, part: str) -> tuple[int, int]:
+    above_text, slash, below_text = text.partition("/")
+    try:
+        if unit == "KiB" and not slash:
+            above, below = parse_memory_kib(above_text), 1
+        else:
+            above, below = _count(above_text), _count(below_text) if slash else 1
+    except ParseError as error:
+        raise ParseError(f"not a step: {part!r}: {error.message}", hint=error.hint) from None
+    if not above or not below:
+        raise ParseError(f"not a step: {part!r}", hint="a step is larger than nothing")
+    return above, below
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdecimal()) or len(text) > 18:
+        raise ParseError(f"not a number: {text!r}", hint="write a step as 8, 1/8 or 4GiB")
+    return int(text)
+
+
+def _named(
+    name: str,
+    order: str,
+    purpose: str,
+    *,
+    aliases: tuple[str, ...] = (),
+    admission: Literal["usable", "libxl"] = "usable",
+) -> Policy:
+    return Policy(name, parse_order(order), purpose, admission, aliases)
+
+
+DEFAULT: Final = "balanced"
+
+POLICIES: Final[dict[str, Policy]] = {
+    policy.name: policy
+    for policy in (
+        _named(
+            "balanced",
+            "level,nodes,distance,cores_short,vcpus_per_core~1/8,device_distance,"
+            "hole~4G,-usable~4G",
+            "near together, on whole cores, where load is low, and keeping large nodes whole",
+        ),
+        _named(
+            "first-fit",
+            "nodes",
+            "the fewest nodes, and of those the first that fit",
+            aliases=("greedy",),
+        ),
+        _named(
+            "best-fit",
+            "nodes,usable",
+            "the fewest nodes, filling up what is fullest: keeps large nodes free",
+            aliases=("packed",),
+        ),
+        _named(
+            "worst-fit",
+            "nodes,-usable",
+            "the fewest nodes, taking the emptiest: spreads guests",
+            aliases=("spread",),
+        ),
+        _named(
+            "xl",
+            "nodes,vcpus,-usable",
+            "libxl as it runs: raw free memory, no distances; but hard affinity counts",
+            admission="libxl",
+        ),
+        _named(
+            "xapi",
+            "distance_max,distance_mean,vcpus",
+            "as XenServer's planner: nearest nodes first, then the least used",
+        ),
+    )
+}
+"""The register of policies; `policy` finds them by name or alias."""
+
+
+def policy(text: str) -> Policy:
+    """Return the policy of that name or alias, or the one that the order describes."""
+    for known in POLICIES.values():
+        if text == known.name or text in known.aliases:
+            return known
+    name = text.lstrip("-").partition("~")[0].partition(",")[0].strip()
+    if name not in FACTS:
+        raise HomenodeError(
+            f"there is no policy {text!r}",
+            hint=f"there are {', '.join(POLICIES)}, or compose one: see homenode policies",
+        )
+    return Policy(text, parse_order(text))

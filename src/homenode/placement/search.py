@@ -1,0 +1,434 @@
+"""The search: the best set of nodes under a policy, without looking at all of them.
+
+Branch and bound, one size of set after the other. A step holds the nodes chosen so far (`Part`)
+and those that may still join; it is cut off when even the bounds of the facts, compared in the
+order of the policy, cannot beat the best set known. Two further rules keep regular hosts small:
+nodes that a fact of the leading order forbids are dropped at once (`_narrowed`), and of two
+interchangeable nodes the one that is no better in any fact joins only after the other
+(`_dominated`).
+
+The best value is found first, in an order that finds good sets early; then the lexicographically
+first set of that value, which is the answer that going through all sets would have given. Both
+passes are the same walk. `find` proves its answer, or says how far off it may be.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from homenode.placement.facts import FACTS, Distance, FarthestPair, Nodes, Part, Value
+from homenode.placement.policies import Policy, Term
+from homenode.placement.problem import Problem
+from homenode.placement.weights import positions
+
+Vector = list[Value]
+
+
+class Found(NamedTuple):
+    """The best set of positions (None: nothing fits), its values in the order of the policy.
+
+    `proved` is False if time was up; then `bound` holds for each term the least value that could
+    still have been found, in so far as the terms before it are equal.
+    """
+
+    chosen: int | None
+    vector: Vector
+    proved: bool
+    bound: Vector
+
+
+class _TimeIsUpError(Exception):
+    pass
+
+
+class _BoundTerm:
+    """A term of the policy with its fact's bounds, turned so that smaller is better."""
+
+    __slots__ = ("fact", "lower", "term")
+
+    def __init__(self, term: Term, problem: Problem) -> None:
+        self.term = term
+        self.fact = FACTS[term.fact].make(problem)
+        bound = self.fact.lower if term.sign > 0 else self.fact.upper
+        if term.step is None and term.sign > 0:
+            self.lower: Callable[[Part, int, int], Value] = bound
+        else:
+            self.lower = lambda part, rest, missing: term.value(bound(part, rest, missing))
+
+    def floor(self, count: int) -> Value | None:
+        raw = self.fact.floor(count) if self.term.sign > 0 else None
+        return None if raw is None else self.term.value(raw)
+
+    def singles(self, ats: Sequence[int]) -> list[Value] | Value:
+        raw, term = self.fact.singles(ats), self.term
+        if term.step is None and term.sign > 0:
+            return raw
+        return term.value(raw) if isinstance(raw, int) else list(map(term.value, raw))
+
+
+class Search:
+    """The search of one problem under one policy; made once, `find` may be called again."""
+
+    def __init__(self, problem: Problem, policy: Policy) -> None:
+        self.problem = problem
+        self.policy = policy
+        self.terms = [_BoundTerm(term, problem) for term in policy.terms]
+        self.root = Part(0, 0, 0, [0] * len(problem.ids), (0, 0))
+        self._clock: Callable[[], float] | None = None
+        self._deadline = 0.0
+        self._best: Vector | None = None
+        self._best_chosen: int | None = None
+        self._exactly: Vector | None = None
+        self._worse: list[int] = []
+        self._rank: list[int] = []
+
+    def find(self, *, clock: Callable[[], float] | None = None, time_limit_s: float = 0.0) -> Found:
+        """Return the best set of nodes for the guest.
+
+        With a `clock` (seconds), the best set found in `time_limit_s` is returned, proved or not.
+        """
+        self._clock = clock
+        self._deadline = clock() + time_limit_s if clock is not None else 0.0
+        self._best = self._best_chosen = self._exactly = None
+        self._rank = []
+        return self._run()
+
+    def vector(self, chosen: int) -> Vector:
+        """Return the values of one set in the order of the policy, as `find` compares them."""
+        return self._exact(self.part_of(chosen))
+
+    def part_of(self, chosen: int) -> Part:
+        """Return a set of positions with what is added up over it."""
+        part = self.root
+        for at in positions(chosen):
+            part = self._join(part, at)
+        return part
+
+    def _run(self) -> Found:
+        sizes = self._sizes()
+        size = 0
+        try:
+            for size in sizes:
+                if self._best is not None and self._hopeless_from(size):
+                    break
+                self._best_of_size(size)
+        except _TimeIsUpError:
+            return self._unproved(sizes[sizes.index(size) :])
+        if self._best is None:
+            return Found(None, [], proved=True, bound=[])
+        proved = self._first_of_the_best(sizes)
+        return Found(self._best_chosen, self._best, proved, self._best)
+
+    def _unproved(self, open_sizes: range) -> Found:
+        bound = self._lower_from(open_sizes)
+        if self._best is None:
+            self._fall_back()
+        if self._best is None:
+            return Found(None, [], proved=False, bound=[])
+        return Found(self._best_chosen, self._best, self._best <= bound, min(self._best, bound))
+
+    # -- sizes ------------------------------------------------------------------------------
+
+    def _sizes(self) -> range:
+        problem, request = self.problem, self.problem.request
+        count = len(problem.ids)
+        if request.node_count is not None:
+            return range(request.node_count, min(request.node_count, count) + 1)
+        least = 1 if self._one_node_is_enough() else 2
+        while 1 < least <= count and not self._can_fit(self.root, problem.everything, least):
+            least += 1
+        return range(least, count + 1)
+
+    def _one_node_is_enough(self) -> bool:
+        seats, memory = self.problem.seats, self.problem.memory
+        return (
+            bool(memory.of)
+            and memory.descending[0][1] >= self.problem.request.memory_kib
+            and seats.descending[0][1] >= self.problem.request.vcpus
+        )
+
+    def _hopeless_from(self, size: int) -> bool:
+        # Whether no set of this size or more can be better than the best.
+        assert self._best is not None  # noqa: S101 - for the type checker
+        for term, best in zip(self.terms, self._best, strict=True):
+            floor = term.floor(size)
+            if floor is None or floor < best:
+                return False
+            if floor > best:
+                return True
+        return True
+
+    def _best_of_size(self, size: int) -> None:
+        if size == 1:
+            self._best_single()
+            return
+        if not self._rank:
+            self._prepare(earlier_only=False)
+        self._walk(self.root, self.problem.everything, size)
+
+    # -- one node: the common case, without a walk --------------------------------------------
+
+    def _best_single(self) -> None:
+        problem, vcpus = self.problem, self.problem.request.vcpus
+        needed = problem.request.memory_kib
+        seats, memory = problem.seats.of, problem.memory.of
+        fitting = [
+            at for at in range(len(problem.ids)) if memory[at] >= needed and seats[at] >= vcpus
+        ]
+        if not fitting:
+            return
+        vector: Vector = []
+        for term in self.terms:
+            values = term.singles(fitting)
+            if not isinstance(values, list):
+                vector.append(values)
+                continue
+            least = min(values)
+            vector.append(least)
+            if len(fitting) > 1:
+                fitting = [at for at, value in zip(fitting, values, strict=True) if value == least]
+        self._best, self._best_chosen = vector, 1 << fitting[0]
+
+    # -- the walk -----------------------------------------------------------------------------
+
+    def _prepare(self, *, earlier_only: bool) -> None:
+        self._worse = self._dominated(earlier_only=earlier_only)
+        self._rank = list(range(len(self.problem.ids))) if earlier_only else self._ranks()
+
+    def _walk(self, part: Part, rest: int, missing: int) -> bool:
+        # Whether the set that was looked for (`exactly`) has been found.
+        if self._clock is not None and self._clock() > self._deadline:
+            raise _TimeIsUpError
+        while rest.bit_count() >= missing:
+            rest, must = self._squeezed(part, rest, missing)
+            if rest >= 0:
+                rest = self._narrowed(part, rest, missing)
+            if rest < 0 or must & ~rest:
+                return False
+            at = self._next(part, must or rest)
+            joined = self._join(part, at)
+            rest &= ~(1 << at)
+            if missing > 1:
+                if self._walk(joined, rest, missing - 1):
+                    return True
+            elif self._reached(joined):
+                return True
+            rest &= ~self._worse[at]
+        return False
+
+    def _reached(self, part: Part) -> bool:
+        if not self._can_fit(part, 0, 0):
+            return False
+        if self._exactly is not None:
+            if self._exact(part) != self._exactly:
+                return False
+            self._best_chosen = part.chosen
+            return True
+        if self._narrowed(part, 0, 0) >= 0:
+            self._keep(part)
+        return False
+
+    def _can_fit(self, part: Part, rest: int, missing: int) -> bool:
+        problem = self.problem
+        request = problem.request
+        seats = problem.seats.total(part.chosen) + problem.seats.most(rest, missing)
+        if seats < request.vcpus:
+            return False
+        memory = problem.memory.total(part.chosen) + problem.memory.most(rest, missing)
+        return memory >= request.memory_kib
+
+    def _squeezed(self, part: Part, rest: int, missing: int) -> tuple[int, int]:
+        """Return which of `rest` can, and which must, join for the guest to fit; -1: it cannot."""
+        problem, request = self.problem, self.problem.request
+        must = 0
+        for weights, needed in (
+            (problem.seats, request.vcpus),
+            (problem.memory, request.memory_kib),
+        ):
+            can, needs = weights.squeeze(rest, missing, needed - weights.total(part.chosen))
+            if can < 0 or can.bit_count() < missing:
+                return -1, 0
+            rest = can
+            must |= needs
+        return rest, must
+
+    def _narrowed(self, part: Part, rest: int, missing: int) -> int:
+        """Return those of `rest` that may join a set worth finding; -1 if there is no such set."""
+        limit = self._exactly or self._best
+        if limit is None:
+            return rest
+        for place, (term, best) in enumerate(zip(self.terms, limit, strict=True)):
+            value = term.lower(part, rest, missing)
+            if value > best:
+                return -1
+            rest = self._without_far(place, part, rest, missing)
+            if rest.bit_count() < missing:
+                return -1
+            if value < best and self._exactly is None:
+                return rest
+        return rest if self._exactly is not None else -1
+
+    def _loses_on_a_tie(self, place: int, part: Part, rest: int, missing: int) -> bool:
+        # Whether a set as good as the best in the terms up to `place` is no better in the others.
+        if self._exactly is not None or self._best is None:
+            return False
+        for term, best in zip(self.terms[place + 1 :], self._best[place + 1 :], strict=True):
+            value = term.lower(part, rest, missing)
+            if value != best:
+                return value > best
+        return True
+
+    def _without_far(self, place: int, part: Part, rest: int, missing: int) -> int:
+        # Drop the nodes that alone would push the fact at `place` beyond the limit.
+        term, fact = self.terms[place].term, self.terms[place].fact
+        limit = (self._exactly or self._best or [])[place]
+        if not missing or term.sign < 0 or term.step is not None or not isinstance(limit, int):
+            return rest
+        if isinstance(fact, FarthestPair):
+            limit -= self._loses_on_a_tie(place, part, rest, missing)
+            for at in positions(part.chosen):
+                for value, ring in fact.pairs.rings[at]:
+                    if value > limit:
+                        rest &= ~ring
+        elif isinstance(fact, Distance) and missing > 1:
+            return self._within_distance(part, rest, missing, limit)
+        return rest
+
+    def _within_distance(self, part: Part, rest: int, missing: int, best: int) -> int:
+        costs = self.problem.distances.doubled_costs(part.added, rest, missing)
+        doubled, left, dearest = 0, missing, 0
+        for cost, alike in costs:
+            taken = min(left, alike.bit_count())
+            doubled += cost * taken
+            left -= taken
+            dearest = cost
+            if not left:
+                break
+        slack = 2 * (best - part.distance) - doubled + dearest
+        for cost, alike in costs:
+            if cost > slack:
+                rest &= ~alike
+        return rest
+
+    # -- parts --------------------------------------------------------------------------------
+
+    def _join(self, part: Part, at: int) -> Part:
+        problem = self.problem
+        distances = problem.distances.of[at]
+        levels = problem.levels.of[at]
+        level, farthest = part.facts_maximum
+        level, farthest = max(level, levels[at]), max(farthest, distances[at])
+        for other in positions(part.chosen):
+            level = max(level, levels[other])
+            farthest = max(farthest, distances[other])
+        return Part(
+            part.chosen | 1 << at,
+            part.count + 1,
+            part.distance + part.added[at],
+            [added + distance for added, distance in zip(part.added, distances, strict=True)],
+            (level, farthest),
+        )
+
+    def _exact(self, part: Part) -> Vector:
+        return [term.lower(part, 0, 0) for term in self.terms]
+
+    def _keep(self, part: Part) -> None:
+        vector = self._exact(part)
+        if self._best is None or vector < self._best:
+            self._best, self._best_chosen = vector, part.chosen
+
+    # -- order and dominance --------------------------------------------------------------------
+
+    def _attributes(self) -> list[tuple[Sequence[int], int]] | None:
+        problem = self.problem
+        found: list[tuple[Sequence[int], int]] = []
+        for term in self.terms:
+            own = term.fact.attributes()
+            if own is None:
+                return None
+            found += [(of, sign * term.term.sign) for of, sign in own]
+        return [*found, (problem.seats.of, -1), (problem.memory.of, -1)]
+
+    def _ranks(self) -> list[int]:
+        attributes = self._attributes() or [(self.problem.memory.of, -1)]
+        keys = [
+            tuple(sign * of[at] for of, sign in attributes) for at in range(len(self.problem.ids))
+        ]
+        order = sorted(range(len(keys)), key=keys.__getitem__)
+        ranks = [0] * len(keys)
+        for place, at in enumerate(order):
+            ranks[at] = place
+        return ranks
+
+    def _dominated(self, *, earlier_only: bool) -> list[int]:
+        # worse[i]: the twins of node i that are never a better choice than i.
+        count = len(self.problem.ids)
+        worse = [0] * count
+        attributes = self._attributes()
+        if attributes is None:
+            return worse
+        keys = [[sign * of[at] for of, sign in attributes] for at in range(count)]
+        for twins in self.problem.distances.twins:
+            alike = list(positions(twins))
+            for one in alike:
+                for other in alike:
+                    if one == other or (one > other and (earlier_only or keys[one] == keys[other])):
+                        continue
+                    if all(a <= b for a, b in zip(keys[one], keys[other], strict=True)):
+                        worse[one] |= 1 << other
+        return worse
+
+    def _next(self, part: Part, rest: int) -> int:
+        # In the first pass the nearest node, in the second the first one.
+        if self._exactly is not None:
+            return (rest & -rest).bit_length() - 1
+        added, rank = part.added, self._rank
+        return min(positions(rest), key=lambda at: (added[at], rank[at]))
+
+    # -- after the walk -----------------------------------------------------------------------
+
+    def _first_of_the_best(self, sizes: range) -> bool:
+        """Find the lexicographically first set with the best value; False if time was up."""
+        best, chosen = self._best, self._best_chosen
+        assert best is not None  # noqa: S101 - for the type checker
+        assert chosen is not None  # noqa: S101 - the same
+        equal_sizes = self._equal_sizes(sizes, best)
+        if not equal_sizes or (len(equal_sizes) == 1 and equal_sizes[0] == 1):
+            return True
+        self._exactly = best
+        self._prepare(earlier_only=True)
+        firsts = [chosen]
+        try:
+            for size in equal_sizes:
+                if self._walk(self.root, self.problem.everything, size):
+                    assert self._best_chosen is not None  # noqa: S101 - for the type checker
+                    firsts.append(self._best_chosen)
+        except _TimeIsUpError:
+            self._best_chosen = chosen
+            return False
+        self._best_chosen = min(firsts, key=lambda nodes: list(positions(nodes)))
+        return True
+
+    def _equal_sizes(self, sizes: range, best: Vector) -> list[int]:
+        for term, value in zip(self.terms, best, strict=True):
+            if isinstance(term.fact, Nodes) and term.term.step is None:
+                return [abs(value)]  # type: ignore[arg-type]
+        return list(sizes)
+
+    def _lower_from(self, sizes: range) -> Vector:
+        # The bound of all sets of these sizes; where fewer nodes win anyway, of the first size.
+        rest = self.problem.everything
+        if isinstance(self.terms[0].fact, Nodes) and self.terms[0].term.sign > 0:
+            sizes = sizes[:1]
+        return min([term.lower(self.root, rest, size) for term in self.terms] for size in sizes)
+
+    def _fall_back(self) -> None:
+        # Time was up with nothing found: take nodes by rank until the guest fits.
+        part = self.root
+        rest = self.problem.everything
+        while rest:
+            at = self._next(part, rest)
+            part = self._join(part, at)
+            rest &= ~(1 << at)
+            if self._can_fit(part, 0, 0):
+                self._keep(part)
+                return

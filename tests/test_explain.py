@@ -1,0 +1,57 @@
+"""Explanations and remedies say what is so."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import oracle
+from homenode.placement.deciding import place
+from homenode.placement.explain import explain
+from homenode.placement.policies import POLICIES, policy
+from test_search import orders, requests_on, views
+
+policies = st.one_of(st.sampled_from(sorted(POLICIES)), orders()).map(policy)
+
+
+@settings(deadline=None, max_examples=80)
+@given(data=st.data())
+def test_a_decision_fits_exactly_where_enumeration_finds_something(data):
+    view = data.draw(views())
+    request, wanted = data.draw(requests_on(view)), data.draw(policies)
+    decision = place(view, request, wanted)
+    best = oracle.best(view, request, wanted)
+    assert decision.fits == (best is not None)
+    if best is not None:
+        facts = oracle.facts(view, request, wanted, best)
+        assert tuple(decision.nodes) == best
+        assert sum(share.kib for share in decision.memory) == request.memory_kib
+        for name, value in decision.facts:
+            assert abs(float(facts[name]) - value) < 0.001, name
+        for share in decision.memory:
+            assert share.node in best
+            assert share.kib <= oracle.usable(view, share.node, wanted)
+
+
+@settings(deadline=None, max_examples=60)
+@given(data=st.data())
+def test_rivals_are_in_the_order_of_the_policy_and_every_node_is_accounted_for(data):
+    view = data.draw(views())
+    request, wanted = data.draw(requests_on(view)), data.draw(policies)
+    decision = place(view, request, wanted)
+    told = explain(view, request, wanted, decision, limit=None)
+    keys = []
+    for candidate in told.candidates:
+        nodes = tuple(candidate.nodes)
+        facts = oracle.facts(view, request, wanted, nodes)
+        assert facts["fits"]
+        keys.append((oracle.rank(wanted, facts), nodes))
+    assert keys[:1] == sorted(keys)[:1]
+    assert keys[1:] == sorted(keys[1:])
+    if not decision.fits:
+        said = {node for rejected in told.rejected for node in rejected.nodes}
+        alone = {
+            node for node in view.host.node_map
+            if node in view.host.nodes_of(view.host.cpu_map)
+            and node in oracle._nodes(view.host, oracle.suitable(view, request))
+            and oracle.facts(view, request, wanted, (node,))["fits"]
+        }  # fmt: skip
+        assert said | alone == set(view.host.node_map)
