@@ -1,0 +1,1 @@
+"""Text in, model out, and back: pure functions, without files, processes or sockets."""

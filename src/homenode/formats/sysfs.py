@@ -1,0 +1,413 @@
+"""A Linux machine as its kernel describes it: files of ``/sys`` and ``/proc``.
+
+`parse` takes the files as texts by their path below the root (``proc/meminfo``), so that this
+machine and a saved tree of another one are read alike. What is read:
+
+- nodes: the directories of ``sys/devices/system/node``; a kernel without them has one node, 0;
+- cpus of a node: ``cpulist``, else ``cpumap``; a cpu in two tables counts for the first node;
+- distances: as stated, true or not; what is missing or no number is unknown;
+- memory: ``meminfo`` of each node. `Node.reclaimable_kib` is what the kernel itself counts as
+  available beyond free memory: page cache (``Active(file)`` and ``Inactive(file)``) and
+  ``SReclaimable``, each less half of it or the low watermark, whichever is smaller (Linux,
+  mm/show_mem.c, si_mem_available()); half, where watermarks are unknown;
+- the reservation of a node: the high watermark and the lowmem reserve of each of its zones, from
+  ``proc/zoneinfo`` (mm/page_alloc.c, calculate_totalreserve_pages()). So the sum of the usable
+  memory of all nodes is about the ``MemAvailable`` of ``/proc/meminfo``;
+- huge pages: ``nr_hugepages`` and ``free_hugepages`` of each size;
+- cpus: socket, die, core and siblings from ``topology``, the last-level cache (of level 2 or
+  more) from ``cache``; minus one is the kernel's "unknown";
+- PCI devices: ``numa_node``.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple, TypeVar
+
+from homenode.bitmap import LARGEST_MEMBER, Bitmap, CpuMap, NodeMap
+from homenode.errors import ParseError
+from homenode.host import Cpu, Device, Host, Node, PagePool, Reservation
+
+NODES = "sys/devices/system/node/"
+CPUS = "sys/devices/system/cpu/"
+HUGE_PAGES = "sys/kernel/mm/hugepages/"
+PCI_DEVICES = "sys/bus/pci/devices/"
+
+_RESERVED = "watermarks and lowmem reserve, which Linux keeps"
+_LARGEST_NUMBER = 2**53 - 1
+_Map = TypeVar("_Map", bound=Bitmap)
+
+
+class _Tree:
+    """The files, and the notes about what is odd in them."""
+
+    __slots__ = ("_folders", "files", "notes", "source")
+
+    def __init__(self, files: Mapping[str, str], source: str) -> None:
+        self.files = files
+        self.source = source
+        self.notes: list[str] = []
+        self._folders: dict[str, dict[str, None]] = {}
+        folders = {path.rpartition("/")[0] for path in files}
+        while folders:
+            parents = set()
+            for folder in sorted(folders):
+                parent, slash, name = folder.rpartition("/")
+                self._folders.setdefault(parent + slash, {})[name] = None
+                parents.add(parent)
+            folders = parents - {""}
+
+    def folders(self, parent: str, prefix: str = "") -> list[str]:
+        """Return the names of the folders below `parent` that begin with `prefix`."""
+        return [name for name in self._folders.get(parent, ()) if name.startswith(prefix)]
+
+    def numbered(self, parent: str, prefix: str) -> list[int]:
+        """Return the numbers of the folders below `parent` that are `prefix` and a number."""
+        tails = [name[len(prefix) :] for name in self.folders(parent, prefix)]
+        numbers = [int(tail) for tail in tails if _is_number(tail) and len(tail) < 6]
+        return sorted(number for number in numbers if number <= LARGEST_MEMBER)
+
+    def text(self, path: str) -> str:
+        """Return a file without the blanks and NULs around it; empty if it is not there."""
+        return self.files.get(path, "").strip(" \t\r\n\0")
+
+    def integer(self, path: str) -> int | None:
+        """Return the number in a file; None if it is not there, or minus one."""
+        text = self.text(path)
+        if not text or text == "-1":
+            return None
+        if not _is_number(text) or len(text) > 15:
+            raise ParseError(f"{path}: not a number: {text!r:.40}", source=self.source)
+        return int(text)
+
+    def map(self, kind: type[_Map], *, listed: str = "", mask: str = "") -> _Map | None:
+        """Return the map of a list file, else that of a mask file; None if there is neither."""
+        found = None
+        for path, parse_map in ((listed, kind.parse), (mask, kind.parse_mask)):
+            text = self.text(path)
+            if text:
+                try:
+                    return parse_map(text)
+                except ParseError as error:
+                    raise ParseError(f"{path}: {error.message}", source=self.source) from None
+            if path in self.files:
+                found = kind()
+        return found
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal()
+
+
+def parse(files: Mapping[str, str], *, source: str) -> Host:
+    """Return the host that the files describe; its notes say what is odd in them.
+
+    Raises `ParseError`, which names the file, for one that is not of its form.
+    """
+    tree = _Tree(files, source)
+    numbers = tree.numbered(NODES, "node")
+    if not numbers and not tree.folders(CPUS) and "proc/meminfo" not in files:
+        hint = f"it should have {NODES} or proc/meminfo"
+        raise ParseError("no files of /sys or /proc of a Linux machine", source=source, hint=hint)
+    if tree.text("sys/hypervisor/type") == "xen":
+        tree.notes.append(
+            "this is what a Xen guest (dom0 too) sees of the machine, not the machine: ask xl"
+        )
+    node_of, cpus = _node_of_cpus(tree, numbers), _cpu_map(tree, numbers)
+    if not numbers:
+        tree.notes.append("this kernel states no NUMA nodes: all of the machine is node 0")
+        node_of = dict.fromkeys(cpus, 0)
+    reserves = _reserves(tree, numbers or [0])
+    return Host(
+        cpus=_cpus(tree, cpus, node_of),
+        nodes=[_node(tree, node, reserves.get(node)) for node in numbers]
+        or [_flat_node(tree, reserves.get(0))],
+        distances=_distances(tree, numbers) if numbers else None,
+        name=tree.text("proc/sys/kernel/hostname")[:64] or "host",
+        source=source,
+        devices=_devices(tree, NodeMap(numbers or [0])),
+        notes=tree.notes,
+    )
+
+
+def _node_of_cpus(tree: _Tree, numbers: list[int]) -> dict[int, int]:
+    node_of: dict[int, int] = {}
+    twice: dict[int, None] = {}
+    for node in numbers:
+        for cpu in _cpus_of_node(tree, node):
+            if cpu in node_of:
+                twice[cpu] = None
+            node_of.setdefault(cpu, node)
+    if twice:
+        tree.notes.append(
+            f"more than one node claims cpus {CpuMap(twice)}: each counts for the first that does"
+        )
+    return node_of
+
+
+def _cpus_of_node(tree: _Tree, node: int) -> CpuMap:
+    folder = f"{NODES}node{node}/"
+    return tree.map(CpuMap, listed=folder + "cpulist", mask=folder + "cpumap") or CpuMap()
+
+
+def _cpu_map(tree: _Tree, numbers: list[int]) -> CpuMap:
+    present = tree.map(CpuMap, listed=CPUS + "present") or CpuMap()
+    online = tree.map(CpuMap, listed=CPUS + "online") or CpuMap()
+    cpus = present | online
+    if not cpus:
+        cpus = CpuMap(tree.numbered(CPUS, "cpu"))
+    for node in numbers:
+        cpus |= _cpus_of_node(tree, node)
+    return cpus
+
+
+def _online(tree: _Tree, cpus: CpuMap) -> CpuMap:
+    stated = tree.map(CpuMap, listed=CPUS + "online")
+    if stated:
+        return stated
+    return CpuMap(cpu for cpu in cpus if tree.integer(f"{CPUS}cpu{cpu}/online") != 0)
+
+
+def _cpus(tree: _Tree, cpus: CpuMap, node_of: Mapping[int, int]) -> list[Cpu]:
+    online = _online(tree, cpus)
+    homeless = CpuMap(cpu for cpu in cpus & online if cpu not in node_of)
+    if homeless:
+        tree.notes.append(f"cpus {homeless} are on no node that is described")
+    siblings = {cpu: _siblings(tree, cpu) for cpu in cpus}
+    read = [_cpu(tree, cpu, node_of.get(cpu), siblings[cpu]) for cpu in cpus]
+    llcs = _llcs(tree, cpus)
+    read = [cpu._replace(llc=llcs.get(cpu.id), online=cpu.id in online) for cpu in read]
+    return _with_consistent_cores(tree, read, siblings)
+
+
+def _siblings(tree: _Tree, cpu: int) -> CpuMap:
+    folder = f"{CPUS}cpu{cpu}/topology/"
+    for name in ("thread_siblings", "core_cpus"):  # the older name and the newer
+        stated = tree.map(CpuMap, listed=f"{folder}{name}_list", mask=folder + name)
+        if stated and cpu in stated:
+            return stated
+    return CpuMap()
+
+
+def _cpu(tree: _Tree, cpu: int, node: int | None, siblings: CpuMap) -> Cpu:
+    folder = f"{CPUS}cpu{cpu}/topology/"
+    return Cpu(
+        cpu,
+        node,
+        core=tree.integer(folder + "core_id"),
+        socket=tree.integer(folder + "physical_package_id"),
+        thread=list(siblings).index(cpu) if siblings else None,
+        die=tree.integer(folder + "die_id"),
+    )
+
+
+def _with_consistent_cores(
+    tree: _Tree, cpus: list[Cpu], siblings: Mapping[int, CpuMap]
+) -> list[Cpu]:
+    """Renumber the cores by their first cpus where core_id is not what the siblings say."""
+    groups: dict[object, int] = {}
+    for cpu in cpus:
+        key = (cpu.node, cpu.socket, cpu.die, cpu.core)
+        groups[key] = groups.get(key, 0) | 1 << cpu.id
+    for cpu in cpus:
+        group = groups[cpu.node, cpu.socket, cpu.die, cpu.core]
+        if siblings[cpu.id] and cpu.core is not None and group != siblings[cpu.id].bits:
+            break
+    else:
+        return cpus
+    tree.notes.append("core_id does not tell cores apart: cores are numbered by their first cpu")
+    return [
+        cpu._replace(core=siblings[cpu.id].first if siblings[cpu.id] else cpu.id) for cpu in cpus
+    ]
+
+
+def _llcs(tree: _Tree, cpus: CpuMap) -> dict[int, int]:
+    """Return the number of the last-level cache of every cpu that states one."""
+    first_of = {}
+    for cpu in cpus:
+        parent = f"{CPUS}cpu{cpu}/cache/"
+        levels = {
+            tree.integer(f"{parent}index{at}/level") or 0: f"{parent}index{at}/shared_cpu_"
+            for at in tree.numbered(parent, "index")
+        }
+        if max(levels, default=0) >= 2:
+            stem = levels[max(levels)]
+            shared = tree.map(CpuMap, listed=stem + "list", mask=stem + "map")
+            if shared and cpu in shared:
+                first_of[cpu] = shared.first
+    number_of = {first: number for number, first in enumerate(sorted(set(first_of.values())))}
+    return {cpu: number_of[first] for cpu, first in first_of.items()}
+
+
+def _node(tree: _Tree, node: int, reserve: "_Reserve | None") -> Node:
+    folder = f"{NODES}node{node}/"
+    memory = _meminfo(tree, folder + "meminfo")
+    return _node_of_memory(tree, node, memory, reserve)._replace(
+        pages=_huge_pages(tree, folder + "hugepages/")
+    )
+
+
+def _flat_node(tree: _Tree, reserve: "_Reserve | None") -> Node:
+    memory = _meminfo(tree, "proc/meminfo")
+    return _node_of_memory(tree, 0, memory, reserve)._replace(pages=_huge_pages(tree, HUGE_PAGES))
+
+
+def _node_of_memory(
+    tree: _Tree, node: int, memory: Mapping[str, int], reserve: "_Reserve | None"
+) -> Node:
+    present, free = memory.get("MemTotal"), memory.get("MemFree")
+    if present is not None and free is not None and free > present:
+        tree.notes.append(f"node {node} states more free memory than it has")
+        free = present
+    return Node(
+        node,
+        present_kib=present,
+        free_kib=free,
+        reclaimable_kib=_reclaimable_kib(memory, reserve),
+        reserved=(Reservation(reserve.kib, _RESERVED),) if reserve and reserve.kib else (),
+    )
+
+
+def _reclaimable_kib(memory: Mapping[str, int], reserve: "_Reserve | None") -> int | None:
+    if "Active(file)" not in memory or "Inactive(file)" not in memory:
+        return None
+    cache = memory["Active(file)"] + memory["Inactive(file)"]
+    slab = memory.get("SReclaimable", 0)
+    low = None if reserve is None else reserve.low_kib
+    return sum(part - (part // 2 if low is None else min(part // 2, low)) for part in (cache, slab))
+
+
+def _meminfo(tree: _Tree, path: str) -> dict[str, int]:
+    """Read ``Node 0 MemTotal:  8192 kB`` and ``MemTotal:  8192 kB``: KiB by name."""
+    values = {}
+    for line, text in enumerate(tree.text(path).splitlines(), start=1):
+        name, colon, value = text.partition(":")
+        words = value.split()
+        if not colon or not words or words[1:] != ["kB"]:
+            continue
+        if not _is_number(words[0]) or len(words[0]) > 15:
+            raise ParseError(
+                f"{path}: line {line}: not an amount of memory: {text!r:.60}", source=tree.source
+            )
+        values[name.split()[-1] if name.split() else ""] = int(words[0])
+    return values
+
+
+def _huge_pages(tree: _Tree, parent: str) -> tuple[PagePool, ...]:
+    pools = []
+    for name in tree.folders(parent, "hugepages-"):
+        size = name.removeprefix("hugepages-").removesuffix("kB")
+        total = tree.integer(f"{parent}{name}/nr_hugepages")
+        free = tree.integer(f"{parent}{name}/free_hugepages")
+        if _is_number(size) and len(size) < 15 and total is not None and free is not None:
+            pools.append(PagePool(int(size), total, free))
+    return tuple(sorted(pools))
+
+
+class _Reserve(NamedTuple):
+    """What the kernel keeps of a node, and the sum of the low watermarks of its zones."""
+
+    kib: int
+    low_kib: int
+
+
+class _Zone(NamedTuple):
+    """A zone of ``/proc/zoneinfo``, in pages."""
+
+    node: int
+    low: int
+    high: int
+    managed: int
+    protection: int
+
+
+def _reserves(tree: _Tree, numbers: list[int]) -> dict[int, _Reserve]:
+    zones = list(_zones(tree.text("proc/zoneinfo")))
+    paths = [f"{NODES}node{node}/meminfo" for node in numbers]
+    memory = sum(_meminfo(tree, path).get("MemTotal", 0) for path in paths)
+    memory = memory or _meminfo(tree, "proc/meminfo").get("MemTotal", 0)
+    page_kib = _page_kib(memory, sum(zone.managed for zone in zones))
+    reserves: dict[int, _Reserve] = {}
+    for zone in zones:
+        kept = min(zone.managed, zone.high + zone.protection) * page_kib
+        kib, low_kib = reserves.get(zone.node, _Reserve(0, 0))
+        reserves[zone.node] = _Reserve(kib + kept, low_kib + zone.low * page_kib)
+    return reserves
+
+
+def _page_kib(memory_kib: int, pages: int) -> int:
+    """Return the page size, which no file states: 16 or 64 where that makes the memory, else 4."""
+    for size in (16, 64):
+        if abs(size * pages - memory_kib) * 10 < memory_kib:
+            return size
+    return 4
+
+
+def _zones(text: str) -> Iterator[_Zone]:
+    zone = None
+    for line in text.splitlines():
+        words = line.replace(",", " ").replace("(", " ").replace(")", " ").split()
+        if words[:1] == ["Node"] and words[2:3] == ["zone"] and _is_number(words[1]):
+            if zone:
+                yield zone
+            zone = _Zone(min(int(words[1][:6]), LARGEST_MEMBER), 0, 0, 0, 0)
+        elif zone and len(words) > 1 and all(_is_number(word) for word in words[1:]):
+            largest = min(max(int(word[:16]) for word in words[1:]), _LARGEST_NUMBER)
+            # The same words with a colon are those of the per-cpu page lists.
+            if words[0] in ("low", "high", "managed"):
+                zone = zone._replace(**{words[0]: largest})
+            elif words[0] == "protection:":
+                zone = zone._replace(protection=largest)
+    if zone:
+        yield zone
+
+
+def _distances(tree: _Tree, numbers: list[int]) -> list[list[int | None]]:
+    matrix = []
+    for node in numbers:
+        words = tree.text(f"{NODES}node{node}/distance").split()
+        row = [int(word) if _is_number(word) and len(word) < 10 else None for word in words]
+        columns = _columns(tree, numbers, len(row))
+        if len(row) != len(numbers):
+            tree.notes.append(
+                f"node {node} states {len(row)} distances, where {len(numbers)} are to be stated"
+            )
+        elif None in row:
+            tree.notes.append(f"a distance of node {node} is no number: {' '.join(words):.60}")
+        stated = dict(zip(columns, row, strict=False))
+        matrix.append([stated.get(other) for other in numbers])
+    doubtful = NodeMap(
+        node
+        for at, (node, row) in enumerate(zip(numbers, matrix, strict=True))
+        if (own := row[at]) is not None
+        and any(far is not None and far <= own for far in row[:at] + row[at + 1 :])
+    )
+    if doubtful:
+        tree.notes.append(f"nodes {doubtful} state that another node is as near as they are")
+    return matrix
+
+
+def _columns(tree: _Tree, numbers: list[int], length: int) -> list[int]:
+    """Return the nodes that the columns of a row of that many distances stand for.
+
+    The kernel writes a column for each online node (drivers/base/node.c, node_read_distance()).
+    """
+    if length <= len(numbers):
+        return numbers
+    for name in ("online", "has_memory", "possible"):
+        stated = tree.map(NodeMap, listed=NODES + name)
+        if stated and len(stated) == length:
+            return list(stated)
+    return []
+
+
+def _devices(tree: _Tree, node_map: NodeMap) -> list[Device]:
+    devices: list[Device] = []
+    elsewhere: dict[int, None] = {}
+    for address in sorted(tree.folders(PCI_DEVICES)):
+        node = tree.integer(f"{PCI_DEVICES}{address}/numa_node")
+        if node is not None and node not in node_map:
+            elsewhere[node] = None
+            node = None
+        devices.append(Device(address, node))
+    for node in elsewhere:
+        tree.notes.append(f"devices are stated to hang on node {node}, which is not described")
+    return devices

@@ -1,0 +1,1 @@
+"""What the hypervisors do, as pure functions of numbers and maps; each names its source."""

@@ -1,0 +1,436 @@
+"""What a guest's xl config asks for, as the decision understands it.
+
+The settings mean what they mean to xl 4.17 (tools/xl/xl_parse.c, parse_config_data()), and two
+are homenode's own, which xl ignores::
+
+    nodes = "auto" | "0-1,^3" | ["0", "3"] | 2      # 2 is "any two nodes", "2" is node 2
+    nodes_policy = "greedy" | "packed" | "spread" | any policy
+
+Nodes that the user names are taken, not searched, and the first of these that names any holds:
+``nodes``, the ``pnode`` of virtual nodes, ``cpus_soft``, ``cpus`` as a list (in libxl, too, a list
+ends automatic placement, and a string only says where vcpus may run). Contradictions between
+them are warnings. What xl would ignore without a word is an error here: a setting of the wrong
+type, a cpu or node that the host lacks, a virtual node that is not wholly described.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from homenode.bitmap import CpuMap, NodeMap, parse_xen_per_vcpu
+from homenode.errors import HomenodeError, ParseError
+from homenode.formats.xl_cfg import GuestConfig, Number, Value
+from homenode.guest import ExplicitNodes, GuestRequest, VirtualNode
+from homenode.host import Host
+from homenode.rules.xen import memory_needed_kib, node_affinity
+
+MOST_VCPUS = 8192
+"""Xen's MAX_VIRT_CPUS on x86; what a guest really gets is less."""
+
+LARGEST_MIB = 1 << 34
+"""16 PiB: what 4-level paging of a host could ever map."""
+
+_TYPES = ("pv", "pvh", "hvm")
+_BUILDERS = {"hvm": "hvm", "generic": "pv"}
+_UUID_GROUPS = [8, 4, 4, 4, 12]
+_FARTHEST = 255
+
+Warnings = tuple[tuple[str, str], ...]
+"""Pairs of a stable code and a sentence."""
+
+
+class Requested(NamedTuple):
+    """The request that a config makes, and what in the config contradicts itself."""
+
+    request: GuestRequest
+    warnings: Warnings = ()
+
+
+class _Memory(NamedTuple):
+    target_kib: int
+    max_kib: int
+
+
+def request(config: GuestConfig, host: Host) -> Requested:
+    """Return what `config` asks for on `host`; `ParseError` with source and line if it cannot be.
+
+    `GuestRequest.vcpus` are all that the guest may ever have (``maxvcpus``): libxl places it for
+    those, and each has its masks.
+    """
+    warnings: list[tuple[str, str]] = []
+    virtual_nodes = _virtual_nodes(config, host)
+    vcpus = _vcpus(config, host, virtual_nodes)
+    memory = _memory(config, virtual_nodes)
+    guest_type = _type(config)
+    if virtual_nodes and guest_type == "pv":
+        raise config.error(
+            "xl refuses virtual nodes for a pv guest", at="vnuma", hint='say type = "pvh" or "hvm"'
+        )
+    asked = GuestRequest(
+        name=_name(config),
+        vcpus=vcpus,
+        memory_kib=_memory_needed_kib(config, memory, vcpus, guest_type),
+        guest_memory_kib=memory.target_kib,
+        max_memory_kib=memory.max_kib,
+        uuid=_uuid(config),
+        type=guest_type,
+        pool=_pool(config, host, warnings),
+        hard=_affinity(config, "cpus", vcpus, host),
+        soft=_affinity(config, "cpus_soft", vcpus, host),
+        policy=config.string("nodes_policy"),
+        virtual_nodes=virtual_nodes,
+    )
+    _refuse_outside_pool(config, asked, host)
+    asked = _with_wishes(config, asked, host, warnings)
+    warnings += _short_lists(config, asked)
+    warnings += _affinity_warnings(asked, host)
+    return Requested(asked, tuple(warnings))
+
+
+def _name(config: GuestConfig) -> str:
+    name = config.string("name")
+    if not name:
+        raise config.error("the guest has no name", at="name", hint='add name = "..."')
+    return name
+
+
+def _type(config: GuestConfig) -> str:
+    """Return the type; ``builder`` is what said it before Xen 4.10."""
+    named, builder = config.string("type"), config.string("builder")
+    if named is not None and named not in _TYPES:
+        raise config.error(
+            f"there is no type {named[:40]!r}", at="type", hint=f"it is one of {', '.join(_TYPES)}"
+        )
+    if builder is None:
+        return named or "pv"
+    if builder not in _BUILDERS:
+        raise config.error(
+            f"there is no builder {builder[:40]!r}", at="builder", hint="say type = ... instead"
+        )
+    if named not in (None, _BUILDERS[builder]):
+        raise config.error(
+            f"builder = {builder!r} contradicts type = {named!r}",
+            at="builder",
+            hint="builder is obsolete; remove it",
+        )
+    return _BUILDERS[builder]
+
+
+def _uuid(config: GuestConfig) -> str | None:
+    text = config.string("uuid")
+    if text is None:
+        return None
+    groups = text.lower().split("-")
+    if [len(group) for group in groups] != _UUID_GROUPS or "".join(groups).strip(
+        "0123456789abcdef"
+    ):
+        raise config.error(f"not a uuid: {text[:40]!r}", at="uuid")
+    return text.lower()
+
+
+def _vcpus(config: GuestConfig, host: Host, virtual_nodes: Sequence[VirtualNode]) -> int:
+    online = config.integer("vcpus", smallest=1, largest=MOST_VCPUS)
+    most = config.integer("maxvcpus", smallest=1, largest=MOST_VCPUS)
+    if virtual_nodes:
+        theirs = sum(len(node.vcpus) for node in virtual_nodes)
+        if most not in (None, theirs):
+            raise config.error(
+                f"the virtual nodes have {theirs} vcpus, but maxvcpus = {most}", at="vnuma"
+            )
+        if most is None and theirs > len(host.cpu_map):
+            raise config.error(
+                f"the virtual nodes have {theirs} vcpus, and the host {len(host.cpu_map)} cpus",
+                at="vnuma",
+                hint=f"if that is meant, say so: maxvcpus = {theirs}",
+            )
+        most = theirs
+    if online and most and online > most:
+        raise config.error(f"vcpus = {online} is more than the guest may have: {most}", at="vcpus")
+    return most or online or 1
+
+
+def _memory(config: GuestConfig, virtual_nodes: Sequence[VirtualNode]) -> _Memory:
+    target = config.integer("memory", smallest=1, largest=LARGEST_MIB)
+    most = config.integer("maxmem", smallest=1, largest=LARGEST_MIB)
+    if virtual_nodes:
+        theirs = sum(node.memory_kib for node in virtual_nodes) // 1024
+        # Less memory than maxmem is populate-on-demand, which libxl refuses with virtual nodes.
+        for name, size in (("maxmem", most), ("memory", target)):
+            if size not in (None, theirs):
+                raise config.error(
+                    f"the virtual nodes have {theirs} MiB, but {name} = {size}", at="vnuma"
+                )
+        most = theirs
+    target = target or most
+    if target is None:
+        raise config.error(
+            "no memory is set, and xl would make a guest of 32 MiB",
+            hint="add memory = ... (in MiB)",
+        )
+    if most and target > most:
+        raise config.error(f"memory = {target} is more than maxmem = {most}", at="memory")
+    return _Memory(target * 1024, (most or target) * 1024)
+
+
+def _memory_needed_kib(config: GuestConfig, memory: _Memory, vcpus: int, guest_type: str) -> int:
+    shadow = config.integer("shadow_memory", largest=LARGEST_MIB)
+    hap = config.flag("hap")
+    return memory_needed_kib(
+        target_kib=memory.target_kib,
+        max_kib=memory.max_kib,
+        vcpus=vcpus,
+        type=guest_type,
+        shadow_kib=None if shadow is None else shadow * 1024,
+        hap=hap is None or hap,
+    )
+
+
+def _pool(config: GuestConfig, host: Host, warnings: list[tuple[str, str]]) -> str | None:
+    name = config.string("pool")
+    if name is None:
+        return None
+    if not host.pools:
+        warnings.append(
+            ("pool-unknown", f"cpupool {name!r} is not looked at: {host.name} tells of no cpupools")
+        )
+        return None
+    try:
+        return host.pool(name).name
+    except HomenodeError as error:
+        raise config.error(error.message, at="pool", hint=error.hint) from None
+
+
+def _affinity(config: GuestConfig, name: str, vcpus: int, host: Host) -> tuple[CpuMap, ...]:
+    """Return a map for each vcpu; none if the setting is not there, or leaves every cpu open."""
+    value = config.values.get(name)
+    if not isinstance(value, str) and not value:
+        return ()
+    written = value if isinstance(value, str) else config.items(value, name)
+    try:
+        maps = parse_xen_per_vcpu(written, vcpus, cpus=host.cpu_map, cpus_by_node=host.cpus_by_node)
+    except ParseError as error:
+        raise config.error(f"{name}: {error.message}", at=name, hint=error.hint) from None
+    for vcpu, cpus in enumerate(maps):
+        if not cpus:
+            raise config.error(f"{name} names no cpu at all for vcpu {vcpu}", at=name)
+    return () if all(cpus >= host.cpu_map for cpus in maps) else maps
+
+
+def _refuse_outside_pool(config: GuestConfig, asked: GuestRequest, host: Host) -> None:
+    pool = host.pool(asked.pool)
+    for vcpu, cpus in enumerate(asked.hard):
+        if cpus.isdisjoint(pool.cpus):
+            raise config.error(
+                f"vcpu {vcpu} may only use cpus {cpus}, none of which is in {pool.name}"
+                f" ({pool.cpus})",
+                at="cpus",
+            )
+
+
+# --- nodes that the user names ---
+
+
+def _nodes(config: GuestConfig, host: Host) -> NodeMap | int | None:
+    """Return the nodes that ``nodes`` names, or how many it wants; None if it leaves it open."""
+    value = config.values.get("nodes")
+    if value is None or value == "auto":
+        return None
+    if isinstance(value, Number):
+        return config.integer("nodes", smallest=1)
+    text = value if isinstance(value, str) else ",".join(config.items(value, "nodes"))
+    try:
+        nodes = NodeMap.parse_libvirt(text, within=host.node_map)
+    except ParseError as error:
+        raise config.error(f"nodes: {error.message}", at="nodes", hint=error.hint) from None
+    if not nodes:
+        raise config.error("nodes names no node", at="nodes", hint='nodes = "auto" leaves it open')
+    return nodes
+
+
+def _with_wishes(
+    config: GuestConfig, asked: GuestRequest, host: Host, warnings: list[tuple[str, str]]
+) -> GuestRequest:
+    nodes = _nodes(config, host)
+    wishes = _wishes(config, asked, host)
+    if isinstance(nodes, int):
+        warnings += [
+            _overruled(wish, f"nodes = {nodes}") for wish in wishes if wish.setting != "cpus"
+        ]
+        return asked._replace(node_count=nodes, virtual_nodes=_anywhere(asked.virtual_nodes))
+    if nodes is not None:
+        wishes.insert(0, ExplicitNodes(nodes, "nodes"))
+    if not wishes:
+        return asked
+    first, *others = wishes
+    for wish in others:
+        if wish.setting != "cpus" and not wish.nodes <= first.nodes:
+            warnings.append(_overruled(wish, f"{first.setting}, which names {first.nodes}"))
+            if wish.setting == "vnuma":
+                asked = asked._replace(virtual_nodes=_anywhere(asked.virtual_nodes))
+    return asked._replace(explicit=first)
+
+
+def _wishes(config: GuestConfig, asked: GuestRequest, host: Host) -> list[ExplicitNodes]:
+    """Return the nodes that settings other than ``nodes`` name, the strongest first."""
+    wishes = []
+    pinned = NodeMap(node.node for node in asked.virtual_nodes if node.node is not None)
+    if pinned:
+        wishes.append(ExplicitNodes(pinned, "vnuma"))
+    pool_cpus = host.pool(asked.pool).cpus
+    anywhere = (host.cpu_map,)
+    if asked.soft:
+        nodes = node_affinity(asked.hard or anywhere, asked.soft, pool_cpus=pool_cpus, host=host)
+        wishes.append(ExplicitNodes(nodes, "cpus_soft"))
+    if asked.hard and not isinstance(config.values["cpus"], str):
+        nodes = node_affinity(asked.hard, anywhere, pool_cpus=pool_cpus, host=host)
+        wishes.append(ExplicitNodes(nodes, "cpus"))
+    return wishes
+
+
+def _overruled(wish: ExplicitNodes, by: str) -> tuple[str, str]:
+    return (
+        f"{wish.setting.replace('_', '-')}-overruled",
+        f"{wish.setting} names nodes {wish.nodes}, but is overruled by {by}",
+    )
+
+
+def _anywhere(virtual_nodes: Sequence[VirtualNode]) -> tuple[VirtualNode, ...]:
+    return tuple(node._replace(node=None) for node in virtual_nodes)
+
+
+def _short_lists(config: GuestConfig, asked: GuestRequest) -> list[tuple[str, str]]:
+    return [
+        (
+            "short-list",
+            f"{name} is for {len(value)} of {asked.vcpus} vcpus: the others take every cpu",
+        )
+        for name in ("cpus", "cpus_soft")
+        for value in [config.values.get(name, "")]
+        if isinstance(value, tuple) and 0 < len(value) < asked.vcpus
+    ]
+
+
+def _affinity_warnings(asked: GuestRequest, host: Host) -> list[tuple[str, str]]:
+    warnings: list[tuple[str, str]] = []
+    pool_cpus = host.pool(asked.pool).cpus & host.cpu_map
+    allowed = [cpus & pool_cpus for cpus in asked.hard] or [pool_cpus] * asked.vcpus
+    unreachable = _where(asked.soft, allowed)
+    if unreachable:
+        text = f"cpus_soft of vcpu {unreachable} names no cpu that it may use, and is not heeded"
+        warnings.append(("soft-outside-hard", text))
+    if asked.explicit:
+        nodes, setting = asked.explicit
+        away = _where([host.cpus_of(nodes)] * asked.vcpus, allowed)
+        if away:
+            text = f"vcpu {away} cannot run on nodes {nodes}, where {setting} puts the memory"
+            warnings.append(("vcpus-away-from-memory", text))
+    return warnings
+
+
+def _where(wanted: Sequence[CpuMap], allowed: Sequence[CpuMap]) -> str:
+    """Return the vcpus, as people write them, that may use none of the cpus wanted for them."""
+    pairs = enumerate(zip(wanted, allowed, strict=False))
+    return str(CpuMap(vcpu for vcpu, (want, may) in pairs if want.isdisjoint(may)))
+
+
+# --- virtual nodes: xl_parse.c, parse_vnuma_config(); libxl_vnuma.c, its config check ---
+
+
+def _virtual_nodes(config: GuestConfig, host: Host) -> tuple[VirtualNode, ...]:
+    value = config.values.get("vnuma")
+    if value is None:
+        return ()
+    if isinstance(value, str):
+        raise config.error("vnuma is a single value, but should be a list of lists", at="vnuma")
+    nodes = tuple(
+        _virtual_node(config, host, index, described, len(value))
+        for index, described in enumerate(value)
+    )
+    _refuse_uneven_vcpus(config, nodes)
+    if len({node.node is None for node in nodes}) > 1:
+        raise config.error(
+            "some virtual nodes have a pnode and some have none",
+            at="vnuma",
+            hint="give it to all, or to none to have them placed",
+        )
+    return nodes
+
+
+def _refuse_uneven_vcpus(config: GuestConfig, nodes: Sequence[VirtualNode]) -> None:
+    seen = CpuMap()
+    for node in nodes:
+        if not seen.isdisjoint(node.vcpus):
+            raise config.error(
+                f"vcpu {seen & node.vcpus} is in more than one virtual node", at="vnuma"
+            )
+        seen |= node.vcpus
+    missing = CpuMap.full(len(seen)) - seen
+    if missing:
+        raise config.error(f"vcpu {missing} is in no virtual node", at="vnuma")
+
+
+def _virtual_node(
+    config: GuestConfig, host: Host, index: int, described: Value, count: int
+) -> VirtualNode:
+    fields = _VirtualNodeFields(config, index, described)
+    pnode = fields.number("pnode")
+    if pnode is not None and pnode not in host.node_map:
+        raise fields.error(f"there is no node {pnode} on this host; it has {host.node_map}")
+    size_mib = fields.number("size")
+    vcpus = fields.vcpus()
+    if not size_mib or not vcpus:
+        raise fields.error("it needs size=MIB and vcpus=LIST")
+    return VirtualNode(index, vcpus, size_mib * 1024, fields.distances(count), pnode)
+
+
+class _VirtualNodeFields:
+    """The ``key=value`` strings that describe one virtual node."""
+
+    __slots__ = ("_config", "_fields", "_index")
+
+    def __init__(self, config: GuestConfig, index: int, described: Value) -> None:
+        self._config = config
+        self._index = index
+        self._fields: dict[str, str] = {}
+        if isinstance(described, str):
+            raise self.error("it should be a list of strings such as 'size=1024'")
+        for text in config.items(described, "vnuma"):
+            key, _, value = (part.strip() for part in text.partition("="))
+            if key not in ("pnode", "size", "vcpus", "vdistances") or not value:
+                raise self.error(f"{text[:40]!r} is none of pnode=, size=, vcpus=, vdistances=")
+            if key in self._fields:
+                raise self.error(f"{key} is there twice")
+            self._fields[key] = value
+
+    def error(self, message: str, *, hint: str | None = None) -> ParseError:
+        return self._config.error(f"virtual node {self._index}: {message}", at="vnuma", hint=hint)
+
+    def number(self, key: str) -> int | None:
+        text = self._fields.get(key)
+        return None if text is None else self._number(key, text, LARGEST_MIB)
+
+    def vcpus(self) -> CpuMap:
+        try:
+            vcpus = CpuMap.parse(self._fields.get("vcpus", ""))
+        except ParseError as error:
+            raise self.error(f"vcpus: {error.message}", hint=error.hint) from None
+        if vcpus and vcpus.bits >> MOST_VCPUS:
+            raise self.error(f"more vcpus than Xen has ({MOST_VCPUS})")
+        return vcpus
+
+    def distances(self, count: int) -> tuple[int, ...]:
+        text = self._fields.get("vdistances")
+        if text is None:
+            return ()
+        row = tuple(self._number("vdistances", part.strip(), _FARTHEST) for part in text.split(","))
+        if len(row) != count:
+            raise self.error(f"{len(row)} vdistances for {count} virtual nodes")
+        if row[self._index] > min(row):
+            raise self.error("it is farther from itself than from another")
+        return row
+
+    def _number(self, key: str, text: str, largest: int) -> int:
+        if not (text.isascii() and text.isdecimal()) or len(text) > 18:
+            raise self.error(f"{key}={text[:40]} is no whole number")
+        if int(text) > largest:
+            raise self.error(f"{key}={text} is out of range: it is at most {largest}")
+        return int(text)
