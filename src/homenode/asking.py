@@ -1,0 +1,70 @@
+"""What is asked for: a guest's file, and what the command line says on top of it."""
+
+from typing import NamedTuple
+
+from homenode.bitmap import NodeMap
+from homenode.errors import HomenodeError
+from homenode.formats.xl_cfg import GuestConfig
+from homenode.guest import ExplicitNodes, GuestRequest
+from homenode.host import Host
+from homenode.placement.decision import Warned
+from homenode.placement.policies import DEFAULT, Policy, policy
+from homenode.rules.xen_request import request
+
+
+class Overrides(NamedTuple):
+    """What outranks the guest's file; None and False leave the file's word.
+
+    `nodes` is a list (``0-1,^3``), ``auto``, or ``N nodes`` for any N of them.
+    """
+
+    policy: str | None = None
+    nodes: str | None = None
+    whole_cores: bool = False
+    exclusive: bool = False
+
+
+class Asked(NamedTuple):
+    """A request with the policy that decides on it, and what is odd about it."""
+
+    request: GuestRequest
+    policy: Policy
+    warnings: tuple[Warned, ...]
+
+
+def ask(config: GuestConfig, host: Host, overrides: Overrides = Overrides()) -> Asked:  # noqa: B008 - immutable
+    """Return what `config` and `overrides` ask for on `host`.
+
+    The policy is that of the overrides, else the file's ``nodes_policy``, else the default.
+    """
+    made, oddities = request(config, host)
+    made = made._replace(whole_cores=overrides.whole_cores, exclusive=overrides.exclusive)
+    if overrides.nodes is not None:
+        made = _with_nodes(made, overrides.nodes, host)
+    name = overrides.policy or made.policy or DEFAULT
+    try:
+        chosen = policy(name)
+    except HomenodeError as error:
+        if overrides.policy or not made.policy:
+            raise
+        raise config.error(error.message, at="nodes_policy", hint=error.hint) from None
+    return Asked(made, chosen, tuple(Warned(*oddity) for oddity in oddities))
+
+
+def _with_nodes(made: GuestRequest, text: str, host: Host) -> GuestRequest:
+    text = text.strip()
+    if text == "auto":
+        return made._replace(explicit=None, node_count=None)
+    count, space, word = text.partition(" ")
+    if space and word.strip() in ("node", "nodes") and count.isdecimal() and len(count) < 6:
+        if not 0 < int(count) <= len(host.nodes):
+            raise HomenodeError(
+                f"--nodes {text!r}: this host has {len(host.nodes)} nodes", hint="ask for fewer"
+            )
+        return made._replace(explicit=None, node_count=int(count))
+    nodes = NodeMap.parse_libvirt(text, within=host.node_map)
+    if not nodes:
+        raise HomenodeError(
+            f"--nodes {text!r} names no node", hint="--nodes auto lets them be chosen"
+        )
+    return made._replace(explicit=ExplicitNodes(nodes, "--nodes"), node_count=None)

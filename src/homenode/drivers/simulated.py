@@ -1,0 +1,359 @@
+"""``sim:NAME``: a simulated Xen host that lives in a small file, to try everything on a laptop.
+
+======================== ==================================================================
+URI                      meaning
+======================== ==================================================================
+``sim:NAME``             the host of that name; if there is none, the embedded default
+                         (two sockets, eight nodes, 128 cores) is made
+``sim:NAME?host=FILE``   made from any description that ``capture:FILE`` reads
+``sim:NAME?fail=STEP``   fails at that step of whatever is asked of it; see `STEPS`
+======================== ==================================================================
+
+It is the reference implementation of `homenode.drivers.base.Driver`, and does what
+`homenode.rules.xen` says of Xen: memory comes in extents from the affine nodes in turn, then from
+the other nodes, and from the DMA zone last; it stays where it was allocated; Xen's own overhead
+for a guest is charged after the guest's memory. Masks are read from the guest's config as xl
+reads them, and node affinity follows from the masks.
+
+Each change is one replacement of the file: a change that fails, or a process that dies in it,
+leaves the file as it was. `homenode.drivers.simulated_state` says what a description leaves out.
+"""
+
+import os
+import time
+from collections.abc import Callable
+
+from homenode.bitmap import NodeMap
+from homenode.claims import Ledger
+from homenode.drivers.base import Snapshot
+from homenode.drivers.simulated_state import (
+    NOTHING,
+    Held,
+    State,
+    added,
+    document,
+    made,
+    parse,
+    seated,
+    without_none,
+)
+from homenode.errors import Conflict, HomenodeError, HypervisorError, Undone
+from homenode.formats.xl_cfg import GuestConfig
+from homenode.guest import Guest, GuestRequest
+from homenode.host import Host
+from homenode.placement.decision import Decision
+from homenode.placement.view import ShareRule
+from homenode.rules import xen, xen_request
+from homenode.state_file import StateFile
+from homenode.units import format_memory
+
+STEPS = (
+    "create-domain", "set-affinity", "allocate", "start", "destroy", "move-memory", "write-state",
+)  # fmt: skip
+"""The steps at which a simulated host can be told to fail."""
+
+_NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")
+_LONGEST_NAME = 64
+
+
+class SimulatedDriver:
+    """A simulated host, kept in the file at `path`; the claims upon it lie beside it.
+
+    `on_step` is called with the name of each step before it is done, and may raise to make it
+    fail. `clock` gives seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        uri: str = "sim:",
+        on_step: Callable[[str], None] = lambda _step: None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.uri = uri
+        self._file = StateFile(
+            path, "simulated host", 1, "remove it, and an empty host is made in its place"
+        )
+        self._step = on_step
+        self._clock = clock
+        self._boot_id = ""
+
+    @property
+    def ledger(self) -> Ledger:
+        """The claims upon this host."""
+        path = self._file.path.removesuffix(".json") + ".claims.json"
+        self._boot_id = self._boot_id or self._read().boot_id
+        return Ledger(path, boot_id=self._boot_id, clock=self._clock)
+
+    @property
+    def share_rule(self) -> ShareRule:
+        """Xen's."""
+        return xen.memory_shares
+
+    def snapshot(self) -> Snapshot:
+        """Look at the host and its guests."""
+        state = self._read()
+        return Snapshot(state.current().replace(taken_at=self._clock()), state.guests)
+
+    def create(self, request: GuestRequest, decision: Decision, config: GuestConfig) -> Guest:
+        """Build and start the guest of `config`, which has the decision in it, as xl does.
+
+        Raises `Conflict` for a name or uuid that is there already, `HypervisorError` if memory
+        does not suffice, `Undone` if the guest was built and did not start.
+        """
+        with self._file.lock():
+            state = self._read()
+            self._step("create-domain")
+            guest = _domain(state, request, config, decision)
+            self._step("set-affinity")
+            self._step("allocate")
+            held = _build(state, request, guest)
+            try:
+                self._step("start")
+            except HypervisorError as error:
+                raise Undone(
+                    f"{request.name!r} was built and did not start, and is taken away again: "
+                    f"{error.message}"
+                ) from None
+            state = state._replace(next_id=state.next_id + 1).with_guest(guest, held)
+            self._write(state)
+        return state.find(request.name)
+
+    def destroy(self, name: str) -> Guest:
+        """Stop the guest at once and return what it was."""
+        with self._file.lock():
+            state = self._read()
+            guest = state.find(name)
+            if guest.is_control:
+                raise HypervisorError(f"{name!r} runs this host and cannot be destroyed")
+            self._step("destroy")
+            self._write(state.without(guest))
+        return guest
+
+    def set_affinity(self, name: str, nodes: NodeMap, *, move: bool) -> Guest:
+        """Prefer `nodes` from now on; with `move`, bring memory there as far as there is room.
+
+        The soft affinity becomes the cpus of `nodes`. Raises `Undone` if the masks were set and
+        the memory could not be touched: then the masks are what they were.
+        """
+        with self._file.lock():
+            before = self._read()
+            guest = _preferring(before.find(name), nodes, before.host)
+            self._step("set-affinity")
+            held = before.held.get(str(guest.uuid))
+            if move and held is None:
+                raise HypervisorError(f"nobody knows where the memory of {name!r} is to move it")
+            state = before._replace(guests=_replaced(before.guests, guest))
+            if move and held is not None:
+                try:
+                    self._step("move-memory")
+                except HypervisorError as error:
+                    raise Undone(
+                        f"the memory of {name!r} did not move, and its masks are set back: "
+                        f"{error.message}"
+                    ) from None
+                state = state.with_guest(guest, _moved(state, held, nodes))
+            if state != before:
+                self._write(state)
+        return state.find(name)
+
+    def make(self, description: Snapshot, *, made_from: str) -> None:
+        """Make the host as described, if there is none yet under this name.
+
+        Raises `Conflict` if there is one that was made from something else.
+        """
+        with self._file.lock():
+            content = self._file.read()
+            if content is None:
+                self._file.write(document(made(description, made_from=made_from)))
+                return
+            there = parse(content, self._file)
+        if there.made_from != made_from:
+            raise Conflict(
+                f"{self.uri}: this host is there already, made from {there.made_from}",
+                hint=f"choose another name, or remove {self._file.path}",
+            )
+
+    def exists(self) -> bool:
+        """Return whether the host has been made."""
+        return os.path.exists(self._file.path)  # noqa: PTH110 - pathlib costs 5 ms at start
+
+    def _read(self) -> State:
+        content = self._file.read()
+        if content is None:
+            raise HypervisorError(f"{self.uri}: the simulated host {self._file.path} is gone")
+        return parse(content, self._file)
+
+    def _write(self, state: State) -> None:
+        self._step("write-state")
+        self._file.write(document(state))
+
+
+def _domain(state: State, request: GuestRequest, config: GuestConfig, decision: Decision) -> Guest:
+    """Make the guest out of its config, without memory yet."""
+    for other in state.guests:
+        if other.name == request.name or (request.uuid and other.uuid == request.uuid):
+            raise Conflict(f"guest {other.name!r} is there already, with the id {other.id}")
+    if not request.uuid:
+        raise HypervisorError(f"{request.name!r} has no uuid")
+    pool = state.host.pool(request.pool)
+    read = xen_request.request(config, state.host).request
+    online = config.integer("vcpus") or request.vcpus
+    every = (pool.cpus,) * request.vcpus
+    hard = tuple(mask & pool.cpus for mask in read.hard) or every
+    soft = read.soft or (state.host.cpu_map,) * request.vcpus
+    if not all(hard):
+        raise HypervisorError(f"a vcpu of {request.name!r} has no cpu in cpupool {pool.name!r}")
+    affinity = xen.node_affinity(hard, soft, pool_cpus=pool.cpus, host=state.host)
+    return Guest(
+        request.name,
+        vcpus=seated(hard, soft, online=online),
+        id=state.next_id,
+        uuid=request.uuid,
+        type=request.type,
+        memory_kib=request.guest_memory_kib,
+        max_memory_kib=request.max_memory_kib or request.guest_memory_kib,
+        node_affinity=affinity or decision.nodes,
+        pool=pool.name,
+        virtual_nodes=request.virtual_nodes,
+        page_kib=request.page_kib,
+        exclusive=request.exclusive,
+    )
+
+
+def _build(state: State, request: GuestRequest, guest: Guest) -> Held:
+    affine = guest.node_affinity or state.host.node_map
+    memory = NOTHING
+    for kib, nodes, exactly in _cells(request, affine):
+        part = state.with_guest(guest, Held(memory)).allocate(kib, affine=nodes, exactly=exactly)
+        memory = added(memory, part)
+    overhead_kib = max(0, request.memory_kib - request.guest_memory_kib)
+    overhead = state.with_guest(guest, Held(memory)).allocate(overhead_kib, affine=affine)
+    short_kib = memory.short_kib + overhead.short_kib
+    if short_kib:
+        raise HypervisorError(
+            f"no memory for {request.name!r}: {format_memory(short_kib)} are not to be had",
+            hint="`homenode list` shows who has it",
+        )
+    return Held(memory, overhead)
+
+
+def _cells(request: GuestRequest, affine: NodeMap) -> list[tuple[int, NodeMap, bool]]:
+    """Return the guest's memory in parts: KiB, from where, and whether from nowhere else."""
+    if not request.virtual_nodes or any(cell.node is None for cell in request.virtual_nodes):
+        return [(request.guest_memory_kib, affine, False)]
+    return [
+        (cell.memory_kib, NodeMap([cell.node]), True)
+        for cell in request.virtual_nodes
+        if cell.node is not None
+    ]
+
+
+def _preferring(guest: Guest, nodes: NodeMap, host: Host) -> Guest:
+    if not nodes or not nodes <= host.node_map:
+        raise HomenodeError(
+            f"cannot set the node affinity of {guest.name!r} to {str(nodes)!r}",
+            hint=f"the host has nodes {host.node_map}",
+        )
+    # Nodes without cpus can be preferred for memory, and for nothing else.
+    soft = host.cpus_of(nodes) or host.cpu_map
+    if all(vcpu.soft == soft for vcpu in guest.vcpus) and guest.node_affinity == nodes:
+        return guest
+    hard = tuple(vcpu.hard for vcpu in guest.vcpus)
+    seats = seated(hard, (soft,) * len(hard), online=len(hard))
+    vcpus = tuple(
+        vcpu._replace(soft=soft, cpu=seat.cpu if vcpu.online else None)
+        for vcpu, seat in zip(guest.vcpus, seats, strict=True)
+    )
+    return guest._replace(vcpus=vcpus, node_affinity=nodes)
+
+
+def _replaced(guests: tuple[Guest, ...], guest: Guest) -> tuple[Guest, ...]:
+    return tuple(guest if other.uuid == guest.uuid else other for other in guests)
+
+
+def _moved(state: State, held: Held, nodes: NodeMap) -> Held:
+    """Take the guest's memory elsewhere to `nodes`, lowest nodes first, while there is room."""
+    outside = sum(kib for node, kib in held.memory.by_node.items() if node not in nodes)
+    came = state.allocate(outside // xen.PAGE_KIB * xen.PAGE_KIB, affine=nodes, exactly=True)
+    left = sum(came.by_node.values())
+    memory = []
+    for part, arrived in zip(held.memory[:2], came[:2], strict=True):
+        stays = {}
+        for node, kib in part.items():
+            goes = min(left, kib) if node not in nodes else 0
+            left -= goes
+            stays[node] = kib - goes
+        memory.append({node: stays.get(node, 0) + arrived.get(node, 0) for node in stays | arrived})
+    high_kib, low_kib = (without_none(part) for part in memory)
+    return held._replace(memory=xen.Allocation(high_kib, low_kib, 0))
+
+
+def open_simulated(uri: str) -> SimulatedDriver:
+    """Return the driver of ``sim:NAME``, ``sim:NAME?host=FILE``, ``sim:NAME?fail=STEP``.
+
+    The host is made if there is none of that name. Raises `HomenodeError` for a malformed URI,
+    `Conflict` if the host is there and was made from another description.
+    """
+    name, options = _parts(uri)
+    state_home = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")  # noqa: PTH111 - pathlib costs 5 ms at start
+    path = f"{state_home}/homenode/sim/{name}.json"
+    driver = SimulatedDriver(path, uri=f"sim:{name}", on_step=_failing_at(options.get("fail")))
+    if "host" in options:
+        _make_from_file(driver, options["host"])
+    elif not driver.exists():
+        driver.make(Snapshot(_default_host(), ()), made_from="the embedded default host")
+    return driver
+
+
+def _parts(uri: str) -> tuple[str, dict[str, str]]:
+    from urllib.parse import unquote  # noqa: PLC0415 - only simulated hosts have options
+
+    name, _, query = uri.removeprefix("sim:").partition("?")
+    if not name or len(name) > _LONGEST_NAME or not _NAME.issuperset(name):
+        raise HomenodeError(
+            f"{uri!r}: {name!r} is no name for a simulated host",
+            hint=f"write sim:NAME, with up to {_LONGEST_NAME} letters, digits, - and _",
+        )
+    options: dict[str, str] = {}
+    for part in query.split("&") if query else ():
+        key, _, value = part.partition("=")
+        if key not in ("host", "fail") or key in options or not value:
+            raise HomenodeError(
+                f"{uri!r}: no option of a simulated host: {part!r}",
+                hint="there are host=FILE and fail=STEP",
+            )
+        options[key] = unquote(value)
+    return name, options
+
+
+def _failing_at(step: str | None) -> Callable[[str], None]:
+    if step is not None and step not in STEPS:
+        raise HomenodeError(f"there is no step {step!r}", hint=f"there are {', '.join(STEPS)}")
+
+    def on_step(reached: str) -> None:
+        if reached == step:
+            raise HypervisorError(f"told to fail at {step}")
+
+    return on_step
+
+
+def _make_from_file(driver: SimulatedDriver, path: str) -> None:
+    from homenode.drivers.capture import CaptureDriver  # noqa: PLC0415 - only with host=
+    from homenode.formats.snapshot import digest  # noqa: PLC0415 - the same
+
+    description = CaptureDriver(path).snapshot()
+    # However the file is called: `source` is the path as it was given.
+    content = digest(description.host.replace(source=""), description.guests)
+    made_from = f"{os.path.abspath(path)} ({content})"  # noqa: PTH100 - pathlib costs 5 ms at start
+    driver.make(description, made_from=made_from)
+
+
+def _default_host() -> Host:
+    from importlib.resources import files  # noqa: PLC0415 - only when a host is made
+
+    from homenode.formats import host_toml  # noqa: PLC0415 - the same
+
+    resource = files("homenode.drivers") / "default_host.toml"
+    return host_toml.parse(resource.read_text("utf-8"), source="default_host.toml")

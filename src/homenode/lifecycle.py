@@ -1,0 +1,251 @@
+"""The walk of one request: read, look, decide, claim, create, look again.
+
+`create` is all of it. Looking, deciding and claiming are one critical section (the ledger's
+lock); the guest is built outside of it, and its claim keeps its memory from others meanwhile.
+"""
+
+from collections.abc import Callable
+from time import monotonic
+from typing import NamedTuple
+
+from homenode.asking import Overrides, ask
+from homenode.bitmap import CpuMap, NodeMap
+from homenode.claims import PENDING_S, Claim, Ledger, moved, outstanding_kib
+from homenode.drivers.base import Driver, Snapshot
+from homenode.errors import Conflict, HomenodeError
+from homenode.formats.xl_cfg import GuestConfig, Value
+from homenode.guest import Guest, GuestRequest
+from homenode.host import Host
+from homenode.placement import Decision, View, place
+from homenode.placement.decision import Warned
+from homenode.units import format_memory
+
+
+class Planned(NamedTuple):
+    """A request with the decision on it, and the config in which the decision is written.
+
+    `snapshot` and `claims` are what it was made from; `warnings` are the config's and the
+    decision's.
+    """
+
+    snapshot: Snapshot
+    request: GuestRequest
+    decision: Decision
+    config: GuestConfig
+    claims: tuple[Claim, ...]
+    warnings: tuple[Warned, ...]
+
+
+class Created(NamedTuple):
+    """What came of a request: `guest` is None if it does not fit, or was not to be created.
+
+    `warnings` are those of the plan, and what is not as planned.
+    """
+
+    planned: Planned
+    guest: Guest | None
+    warnings: tuple[Warned, ...]
+
+
+class Landed(NamedTuple):
+    """Where a guest's memory is, beside where it should be.
+
+    `match` is the share of its memory, in whole percent rounded down, that is on the nodes of its
+    node affinity; `elsewhere_kib` the rest by node. Both are None where nobody says.
+    """
+
+    match: int | None
+    elsewhere_kib: dict[int, int] | None
+
+
+def landed(guest: Guest, nodes: NodeMap | None = None) -> Landed:
+    """Return how much of the guest's memory is on `nodes`, or else on those of its affinity."""
+    nodes = guest.node_affinity if nodes is None else nodes
+    if guest.memory_by_node is None or nodes is None:
+        return Landed(None, None)
+    by_node = guest.memory_by_node.kib
+    elsewhere = {node: kib for node, kib in sorted(by_node.items()) if kib and node not in nodes}
+    total = sum(by_node.values())
+    if not total:
+        return Landed(None, None)
+    return Landed((total - sum(elsewhere.values())) * 100 // total, elsewhere)
+
+
+def create(  # noqa: PLR0913 - the driver and the file, and how
+    driver: Driver,
+    config_text: str,
+    *,
+    source: str,
+    overrides: Overrides,
+    new_uuid: Callable[[], str],
+    dry_run: bool = False,
+) -> Created:
+    """Create the guest of a config file where the policy puts it, and look where it went.
+
+    `new_uuid` names a guest whose config has no uuid. Raises what the config, the host and the
+    driver raise, `Conflict` for a name that is taken; then nothing is claimed and nothing stays.
+    """
+    config = GuestConfig.parse(config_text, source=source)
+    ledger = driver.ledger
+    if dry_run or ledger is None:
+        planned = _planned(driver, config, overrides, new_uuid=new_uuid)
+        # A driver without a ledger only looks, and says so itself.
+        guest = (
+            None if dry_run else driver.create(planned.request, planned.decision, planned.config)
+        )
+        return Created(planned, guest, planned.warnings)
+    with ledger.lock():
+        planned = _planned(driver, config, overrides, new_uuid=new_uuid)
+        if not planned.decision.fits:
+            return Created(planned, None, planned.warnings)
+        ledger.replace((*planned.claims, _claim(planned, ledger)))
+    return _carried_out(driver, ledger, planned)
+
+
+def destroy(driver: Driver, name: str) -> Guest:
+    """Stop the guest at once, end its claim, and return what it was."""
+    guest = driver.destroy(name)
+    if driver.ledger is not None and guest.uuid is not None:
+        driver.ledger.drop(guest.uuid)
+    return guest
+
+
+def set_affinity(driver: Driver, name: str, nodes: NodeMap, *, move: bool) -> Guest:
+    """Change the guest's node affinity on-line; with `move` bring its memory along if it can be.
+
+    What moved is claimed where it is now. Returns the guest as it is then.
+    """
+    guest = driver.set_affinity(name, nodes, move=move)
+    ledger = driver.ledger
+    if move and ledger is not None:
+        with ledger.lock():
+            ledger.replace(moved(ledger.read(), guest))
+    return guest
+
+
+def _planned(
+    driver: Driver, config: GuestConfig, overrides: Overrides, *, new_uuid: Callable[[], str]
+) -> Planned:
+    host, guests = snapshot = driver.snapshot()
+    asked = ask(config, host, overrides)
+    request = asked.request._replace(uuid=asked.request.uuid or new_uuid())
+    ledger = driver.ledger
+    claims = () if ledger is None else ledger.holding(guests)
+    _refuse_taken(request, snapshot, claims, source=config.source)
+    decision = place(
+        View(host, guests, outstanding_kib(claims, guests), driver.share_rule),
+        request,
+        asked.policy,
+        clock=monotonic,
+    )
+    text = handed_over(config, request, decision, host)
+    handed = GuestConfig.parse(text, source=config.source)
+    warnings = asked.warnings + decision.warnings
+    return Planned(snapshot, request, decision, handed, claims, warnings)
+
+
+def _refuse_taken(
+    request: GuestRequest, snapshot: Snapshot, claims: tuple[Claim, ...], *, source: str
+) -> None:
+    for guest in snapshot.guests:
+        if guest.name == request.name or guest.uuid == request.uuid:
+            raise Conflict(
+                f"{source}: guest {guest.name!r} is there already, with the id {guest.id}",
+                hint="give the new one another name and uuid, or destroy that one first",
+            )
+    for claim in claims:
+        if claim.state == "pending" and (claim.name == request.name or claim.uuid == request.uuid):
+            raise Conflict(
+                f"{source}: a guest {claim.name!r} is being created", hint="see homenode claims"
+            )
+
+
+def handed_over(config: GuestConfig, request: GuestRequest, decision: Decision, host: Host) -> str:
+    """Return the text of the config with the decision in it, as the hypervisor gets it.
+
+    xl does not place a guest with ``cpus_soft`` itself, and it ignores ``nodes``, which records
+    the decision.
+    """
+    if not decision.fits:
+        return config.text
+    changes: dict[str, Value | None] = {"uuid": request.uuid} if request.uuid else {}
+    if decision.nodes:
+        changes["nodes"] = tuple(str(node) for node in decision.nodes)
+    soft = _masks(decision, request.vcpus, soft=True)
+    if soft is not None:
+        changes["cpus_soft"] = _written(soft, host)
+    hard = _masks(decision, request.vcpus, soft=False)
+    if hard is not None and tuple(hard) != request.hard:
+        changes["cpus"] = _written(hard, host)
+    return config.edited(changes)
+
+
+def _masks(decision: Decision, vcpus: int, *, soft: bool) -> list[CpuMap | None] | None:
+    masks: list[CpuMap | None] = [None] * vcpus
+    for run in decision.vcpus:
+        for vcpu in CpuMap.parse(run.vcpus):
+            masks[vcpu] = run.soft if soft else run.hard
+    return masks if any(masks) else None
+
+
+def _written(masks: list[CpuMap | None], host: Host) -> Value:
+    texts = [_xen_text(mask, host) for mask in masks]
+    return texts[0] if len(set(texts)) == 1 else tuple(texts)
+
+
+def _xen_text(mask: CpuMap | None, host: Host) -> str:
+    if mask is None or mask >= host.cpu_map:
+        return "all"
+    nodes = host.nodes_of(mask)
+    return f"nodes:{nodes}".replace(",", ",nodes:") if host.cpus_of(nodes) == mask else str(mask)
+
+
+def _claim(planned: Planned, ledger: Ledger) -> Claim:
+    by_node: dict[int, int] = {}
+    for share in planned.decision.memory:
+        by_node[share.node] = by_node.get(share.node, 0) + share.kib
+    return Claim(
+        uuid=planned.request.uuid,
+        name=planned.request.name,
+        vcpus=planned.request.vcpus,
+        memory_kib=by_node,
+        boot_id=ledger.boot_id,
+        expires_at=ledger.clock() + PENDING_S,
+        page_kib=planned.request.page_kib,
+    )
+
+
+def _carried_out(driver: Driver, ledger: Ledger, planned: Planned) -> Created:
+    request = planned.request
+    try:
+        guest = driver.create(request, planned.decision, planned.config)
+    except BaseException:
+        # Whatever it was, the promise is void; and it is what the caller has to hear of.
+        _try_to_drop(ledger, str(request.uuid))
+        raise
+    warnings = planned.warnings + _gone_elsewhere(guest, planned.decision)
+    try:
+        with ledger.lock():
+            ledger.reconcile(driver.snapshot().guests)
+    except HomenodeError as error:
+        # The guest runs: a ledger that is in the way is no reason to call that a failure.
+        warnings += (Warned("claim-not-settled", str(error)),)
+    return Created(planned, guest, warnings)
+
+
+def _try_to_drop(ledger: Ledger, uuid: str) -> None:
+    try:
+        ledger.drop(uuid)
+    except HomenodeError:
+        return  # it ends by its expiry
+
+
+def _gone_elsewhere(guest: Guest, decision: Decision) -> tuple[Warned, ...]:
+    planned = NodeMap(share.node for share in decision.memory)
+    elsewhere_kib = landed(guest, planned).elsewhere_kib
+    if not elsewhere_kib:
+        return ()
+    went = ", ".join(f"{format_memory(kib)} on node {node}" for node, kib in elsewhere_kib.items())
+    return (
+        Warned("memory-elsewhere", f"not all memory came from node {planned} as planned: {went}"),
+    )
