@@ -84,14 +84,14 @@ def guests_on(draw, host, ids):
 @st.composite
 def requests_on(draw, view):
     host = view.host
-    unit = draw(st.sampled_from([1, 1 << 20]))
+    unit = host.nodes[0].present_kib // 16
     hard = ()
     if host.cpu_map and draw(st.integers(0, 4)) == 0:
         hard = (CpuMap(draw(st.sets(st.sampled_from(list(host.cpu_map)), min_size=1))),)
     return GuestRequest(
         name="new",
-        vcpus=draw(st.integers(1, 14)),
-        memory_kib=draw(st.integers(0, 30)) * unit,
+        vcpus=draw(st.integers(1, 10)),
+        memory_kib=draw(st.integers(0, 24)) * unit,
         hard=hard,
         node_count=draw(st.one_of(st.none(), st.none(), st.integers(1, 4))),
         whole_cores=draw(st.integers(0, 4)) == 0,

@@ -84,15 +84,10 @@ def _why_later(search: Search, policy: Policy, winner: int, other: int) -> str:
     raw = zip(policy.terms, search.vector(winner), search.vector(other), strict=True)
     for term, best, value in raw:
         if value > best:
-            mine = _shown(search, term, winner)
-            theirs = _shown(search, term, other)
-            return f"fits, but {_word(term)} {term.fact}: {theirs} against {mine}"
+            step = f", in steps of {term.step_text}" if term.step_text else ""
+            theirs, mine = _shown(search, term, other), _shown(search, term, winner)
+            return f"fits, but its {term.fact} is {theirs}, not {mine}{step}"
     return "fits as well; the earlier nodes are taken"
-
-
-def _word(term: Term) -> str:
-    step = f", in steps of {term.step_text}," if term.step_text else ""
-    return ("more" if term.sign > 0 else "less") + step
 
 
 def _shown(search: Search, term: Term, chosen: int) -> str:

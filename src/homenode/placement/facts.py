@@ -33,6 +33,9 @@ class Ratio:
     def __gt__(self, other: Self) -> bool:
         return other < self
 
+    def __le__(self, other: Self) -> bool:
+        return not other < self
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Ratio) and self.above * other.below == other.above * self.below
 

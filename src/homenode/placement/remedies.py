@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
-from homenode.bitmap import CpuMap, NodeMap
+from homenode.bitmap import NodeMap
 from homenode.guest import Guest, GuestRequest
 from homenode.placement.decision import Remedy
 from homenode.placement.policies import Policy
@@ -21,7 +21,12 @@ def remedies_for(view: View, request: GuestRequest, policy: Policy) -> Iterator[
     """
     if request.explicit is not None:
         yield from _let_go(view, request, policy)
-        request = request._replace(explicit=None, hard=_held_to(view, request))
+        # Explicit nodes are checked for memory alone; the user may want few cpus.
+        held = (view.host.cpus_of(request.explicit.nodes),)
+        bound = request._replace(explicit=None, hard=held, vcpus=1)
+        yield from _without_guests(view, bound, policy)
+        yield from _less_memory(view, bound, policy)
+        return
     found = [
         *_wider(view, request, policy),
         *_without_guests(view, request, policy),
@@ -36,11 +41,6 @@ def _fits(view: View, request: GuestRequest, policy: Policy) -> NodeMap | None:
     problem = prepare(view, request, as_libxl=policy.admission == "libxl")
     found = Search(problem, policy).find()
     return None if found.chosen is None else problem.nodes(found.chosen)
-
-
-def _held_to(view: View, request: GuestRequest) -> tuple[CpuMap, ...]:
-    assert request.explicit is not None  # noqa: S101 - for the type checker
-    return (view.host.cpus_of(request.explicit.nodes),)
 
 
 def _let_go(view: View, request: GuestRequest, policy: Policy) -> Iterator[Remedy]:
@@ -86,17 +86,17 @@ def _without_guests(view: View, request: GuestRequest, policy: Policy) -> Iterat
     ]
     movable.sort(key=_memory_kib)
     for guest in movable:
-        nodes = _fits(_without(view, [guest]), request, policy)
+        nodes = _fits(without(view, [guest]), request, policy)
         if nodes is not None:
             yield Remedy("guest", f"stop or move {_named([guest])}: node {nodes}", nodes)
             return
     gone: list[Guest] = []
     for guest in reversed(movable):
         gone.append(guest)
-        nodes = _fits(_without(view, gone), request, policy)
+        nodes = _fits(without(view, gone), request, policy)
         if nodes is not None:
             needed = _all_needed(view, gone, request, policy)
-            nodes = _fits(_without(view, needed), request, policy)
+            nodes = _fits(without(view, needed), request, policy)
             assert nodes is not None  # noqa: S101 - each left out was tried
             yield Remedy("guest", f"stop or move {_named(needed)}: node {nodes}", nodes)
             return
@@ -108,7 +108,7 @@ def _all_needed(
     needed = list(gone)
     for guest in gone:
         fewer = [other for other in needed if other is not guest]
-        if fewer and _fits(_without(view, fewer), request, policy) is not None:
+        if fewer and _fits(without(view, fewer), request, policy) is not None:
             needed = fewer
     return needed
 
@@ -125,7 +125,8 @@ def _named(guests: Sequence[Guest]) -> str:
     )
 
 
-def _without(view: View, gone: Sequence[Guest]) -> View:
+def without(view: View, gone: Sequence[Guest]) -> View:
+    """Return the view as it would be if those guests were gone and their memory free."""
     freed: dict[int, int] = {}
     for guest in gone:
         for node, kib in guest.memory_by_node.kib.items() if guest.memory_by_node else ():

@@ -423,12 +423,12 @@ class Search:
 
     def _fall_back(self) -> None:
         # Time was up with nothing found: take nodes by rank until the guest fits.
-        part = self.root
-        rest = self.problem.everything
-        while rest:
+        part, rest = self.root, self.problem.everything
+        count = self.problem.request.node_count
+        while rest and part.count != count:
             at = self._next(part, rest)
             part = self._join(part, at)
             rest &= ~(1 << at)
-            if self._can_fit(part, 0, 0):
+            if count in (None, part.count) and self._can_fit(part, 0, 0):
                 self._keep(part)
                 return

@@ -1,0 +1,64 @@
+"""``homenode claims``: the memory that is promised and not yet seen."""
+
+from homenode.claims import Claim, document, outstanding_kib
+from homenode.cli.common import add_connection, connect, parser, print_json
+from homenode.cli.guest_text import memory_document, memory_text, name_text, print_table
+from homenode.errors import ExitStatus, HomenodeError
+from homenode.guest import Guest
+
+_EXAMPLES = """\
+  homenode claims -c sim:try
+  homenode claims -c sim:try --json
+
+A pending claim is for a guest that is being created; a seen one holds what its guest has, and
+weighs only while the guest has less. The document:
+  {"version": 1, "claims": [{"uuid", "name", "vcpus", "memory": [{"node", "kib"}], "page_kib",
+   "outstanding": [{"node", "kib"}], "state": "pending"|"seen", "expires_at", "boot_id",
+   "after_id"}], "outstanding": [{"node", "kib"}]}
+"""
+
+_HEADINGS = ("Name", "State", "Claimed", "Not yet seen", "Expires", "UUID")
+
+
+def run(arguments: list[str]) -> int:
+    """Run the verb."""
+    made = parser("claims", "Show the memory that is promised to guests.", examples=_EXAMPLES)
+    add_connection(made)
+    chosen = made.parse_args(arguments)
+    driver = connect(chosen.connect)
+    ledger = driver.ledger
+    if ledger is None:
+        raise HomenodeError(f"{driver.uri} is read-only: nothing is claimed there")
+    guests = driver.snapshot().guests
+    claims = ledger.holding(guests)
+    if chosen.json:
+        print_json(
+            {
+                "version": 1,
+                "claims": [_document(claim, guests) for claim in claims],
+                "outstanding": memory_document(outstanding_kib(claims, guests)),
+            }
+        )
+    elif claims:
+        now = ledger.clock()
+        print_table([_HEADINGS, *(_row(claim, guests, now) for claim in claims)])
+    else:
+        print("nothing is claimed")
+    return ExitStatus.DONE
+
+
+def _document(claim: Claim, guests: tuple[Guest, ...]) -> dict[str, object]:
+    outstanding = memory_document(outstanding_kib([claim], guests))
+    return {**document(claim), "outstanding": outstanding}
+
+
+def _row(claim: Claim, guests: tuple[Guest, ...], now: float) -> tuple[str, ...]:
+    pending = claim.state == "pending"
+    return (
+        name_text(claim.name),
+        claim.state,
+        memory_text(claim.memory_kib),
+        memory_text(outstanding_kib([claim], guests)),
+        f"in {max(0, claim.expires_at - now):.0f} s" if pending else "with its guest",
+        claim.uuid or "not known yet",
+    )

@@ -1,0 +1,113 @@
+"""What the verbs share: their options, their input files, and how they print."""
+
+import argparse
+import os
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+from homenode.drivers.base import Driver
+from homenode.errors import HomenodeError
+
+if TYPE_CHECKING:
+    from homenode.asking import Overrides
+
+
+def _help_formatter(prog: str) -> argparse.HelpFormatter:
+    # Told the width, argparse does not import shutil (3 ms) to find it out; it makes a formatter
+    # for every argument that is added.
+    return argparse.RawDescriptionHelpFormatter(prog, width=100)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        # argparse prints the whole usage and the error below it; one line is enough.
+        raise HomenodeError(message, hint=f"see {self.prog} --help")
+
+
+def parser(verb: str, purpose: str, *, examples: str) -> argparse.ArgumentParser:
+    """Return the parser of a verb, with the options that every verb has.
+
+    `examples` are whole lines, as they are typed.
+    """
+    made = _Parser(
+        prog=f"homenode {verb}",
+        description=purpose,
+        epilog=f"examples:\n{examples}",
+        formatter_class=_help_formatter,
+        allow_abbrev=False,
+    )
+    made.add_argument("--json", action="store_true", help="print a documented JSON document")
+    return made
+
+
+def add_connection(made: argparse.ArgumentParser) -> None:
+    """Add ``-c URI``."""
+    made.add_argument(
+        "-c",
+        "--connect",
+        metavar="URI",
+        default=os.environ.get("HOMENODE_URI"),
+        help="the host: sim:NAME, capture:PATH, local:/// (default: $HOMENODE_URI)",
+    )
+
+
+def add_wishes(made: argparse.ArgumentParser) -> None:
+    """Add what can be asked of a placement beside the guest's file."""
+    made.add_argument(
+        "-p",
+        "--policy",
+        metavar="P",
+        help="a policy, or an order of facts such as 'nodes,distance,-usable~4G' "
+        "(default: the file's nodes_policy, else balanced; see homenode policies)",
+    )
+    made.add_argument(
+        "-n",
+        "--nodes",
+        metavar="L",
+        help="these nodes (0-1,^3), any so many ('2 nodes'), or auto; outranks the file",
+    )
+    made.add_argument("--whole-cores", action="store_true", help="a physical core for each vcpu")
+    made.add_argument(
+        "--exclusive", action="store_true", help="cpus that no other guest is pinned to"
+    )
+
+
+def overrides(chosen: argparse.Namespace) -> "Overrides":
+    """Return what the options of `add_wishes` say."""
+    from homenode.asking import Overrides  # noqa: PLC0415 - not every verb asks for a guest
+
+    return Overrides(chosen.policy, chosen.nodes, chosen.whole_cores, chosen.exclusive)
+
+
+def connect(uri: str | None) -> Driver:
+    """Return the driver for a connection URI."""
+    from homenode.drivers.connect import driver_for  # noqa: PLC0415 - not every verb connects
+
+    return driver_for(uri)
+
+
+def read_text(path: str) -> str:
+    """Return the text of the file at `path` (``-`` is standard input)."""
+    try:
+        if path == "-":
+            return sys.stdin.read()
+        # Line ends as they are: xl does not take those of DOS, and the reader says so.
+        with open(path, encoding="utf-8", newline="") as file:  # noqa: PTH123 - pathlib costs 5 ms
+            return file.read()
+    except UnicodeDecodeError as error:
+        raise HomenodeError(f"{path}: is no text: byte {error.start} is not UTF-8") from None
+    except OSError as error:
+        raise HomenodeError(f"{path}: {error.strerror}") from None
+
+
+def print_json(document: object) -> None:
+    """Print `document` as JSON, for programs."""
+    import json  # noqa: PLC0415 - only where asked for
+
+    print(json.dumps(document, indent=2))
+
+
+def colours_wanted() -> bool:
+    """Return whether to print colours: only on a terminal, and not against NO_COLOR."""
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return sys.stdout.isatty() and not plain

@@ -1,0 +1,142 @@
+"""A decision, as the document that ``--json`` prints and as the lines that people read."""
+
+from typing import TYPE_CHECKING
+
+from homenode.placement.decision import Candidate, Decision, MemoryShare, Rejected, Warned
+from homenode.units import format_memory
+
+if TYPE_CHECKING:
+    from homenode.placement.explain import Explanation
+
+DOCUMENT_VERSION = 1
+
+
+def decision_document(told: "Explanation", digest: str) -> dict[str, object]:
+    """Return the versioned document of a decision (``place --json``)."""
+    decision = told.decision
+    document: dict[str, object] = {
+        "version": DOCUMENT_VERSION,
+        "guest": decision.guest,
+        "policy": decision.policy,
+        "fits": decision.fits,
+        "optimal": decision.optimal,
+        "nodes": list(decision.nodes),
+        "memory": [_share(share) for share in decision.memory],
+        "vcpus": [
+            {
+                "vcpus": run.vcpus,
+                "hard": None if run.hard is None else str(run.hard),
+                "soft": None if run.soft is None else str(run.soft),
+            }
+            for run in decision.vcpus
+        ],
+        "virtual_nodes": [],
+        "memory_needed_kib": decision.memory_needed_kib,
+        "facts": dict(decision.facts),
+        "candidates": [_candidate(candidate) for candidate in told.candidates],
+        "rejected": [_rejected(rejected) for rejected in told.rejected],
+        "remedies": [
+            {"kind": remedy.kind, "nodes": list(remedy.nodes), "text": remedy.text}
+            for remedy in told.remedies
+        ],
+        "reason": decision.reason,
+        "warnings": [{"code": warned.code, "text": warned.text} for warned in decision.warnings],
+        "snapshot": digest,
+    }
+    if decision.gap is not None:
+        document["gap"] = decision.gap._asdict()
+    return document
+
+
+def _share(share: MemoryShare) -> dict[str, object]:
+    return share._asdict()
+
+
+def _candidate(candidate: Candidate) -> dict[str, object]:
+    facts = {name: value for name, value in candidate.facts if name != "nodes"}
+    return {
+        "nodes": list(candidate.nodes),
+        "memory": [_share(share) for share in candidate.memory],
+        **facts,
+    }
+
+
+def _rejected(rejected: Rejected) -> dict[str, object]:
+    return {"nodes": list(rejected.nodes), "reason": rejected.reason}
+
+
+def decision_lines(decision: Decision) -> list[str]:
+    """Return the decision in a few lines."""
+    lines = [_headline(decision)]
+    if decision.fits:
+        memory = ", ".join(
+            f"{format_memory(share.kib)} on node {share.node}" for share in decision.memory
+        )
+        lines.append(f"  memory   {memory or 'none'}")
+        lines += [f"  vcpus    {line}" for line in _vcpu_lines(decision)]
+    lines.append(f"  because  {decision.reason}")
+    if decision.gap is not None:
+        gap = decision.gap
+        lines.append(f"  not proved: {gap.fact} is {gap.value}, and might be as low as {gap.bound}")
+    return lines + warning_lines(decision.warnings)
+
+
+def _headline(decision: Decision) -> str:
+    if not decision.fits:
+        return f"{decision.guest}: does not fit"
+    noun = "node" if len(decision.nodes) == 1 else "nodes"
+    return f"{decision.guest}: {noun} {decision.nodes}"
+
+
+def _vcpu_lines(decision: Decision) -> list[str]:
+    lines = []
+    for run in decision.vcpus:
+        said = []
+        if run.hard is not None:
+            said.append(f"held to cpus {run.hard}")
+        if run.soft is not None:
+            said.append(f"preferring cpus {run.soft}")
+        lines.append(f"{run.vcpus} {', '.join(said) or 'on any cpu'}")
+    return lines
+
+
+def warning_lines(warnings: tuple[Warned, ...]) -> list[str]:
+    """Return a line for each warning."""
+    return [f"  warning  {warned.text} [{warned.code}]" for warned in warnings]
+
+
+def explanation_lines(told: "Explanation") -> list[str]:
+    """Return what `decision_lines` leaves out: rivals, what was passed over, remedies."""
+    lines = []
+    if told.candidates:
+        lines += ["", "candidates, best first:"]
+        lines += _table(
+            [
+                ("nodes", "distance", "vcpus/core", "cores short", "usable", "memory shares"),
+                *(_candidate_row(candidate) for candidate in told.candidates),
+            ]
+        )
+    if told.rejected:
+        lines += ["", "not taken:"]
+        lines += [f"  node {rejected.nodes}: {rejected.reason}" for rejected in told.rejected]
+    if told.remedies:
+        lines += ["", "what would make it fit (each was tried):"]
+        lines += [f"  - {remedy.text}" for remedy in told.remedies]
+    return lines
+
+
+def _candidate_row(candidate: Candidate) -> tuple[str, ...]:
+    facts = dict(candidate.facts)
+    shares = " + ".join(format_memory(share.kib) for share in candidate.memory)
+    usable = format_memory(int(facts["usable"]))
+    columns = (facts["distance"], facts["vcpus_per_core"], facts["cores_short"])
+    return (str(candidate.nodes), *map(str, columns), usable, shares)
+
+
+def _table(rows: list[tuple[str, ...]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  "
+        + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]

@@ -1,0 +1,96 @@
+"""Guests as the verbs print them: documents for programs, tables for people."""
+
+import sys
+from collections.abc import Mapping, Sequence
+
+from homenode.bitmap import NodeMap
+from homenode.drawing import printable
+from homenode.guest import Guest
+from homenode.lifecycle import landed
+from homenode.units import format_memory
+
+LONGEST_NAME = 40
+MOST_SHARES = 4
+"""Sizes that a line tells apart when it says where memory is; the rest is summed up."""
+
+
+def guest_document(guest: Guest) -> dict[str, object]:
+    """Return a guest as ``--json`` prints it: null is unknown, ``match`` is in percent."""
+    memory = guest.memory_by_node
+    return {
+        "name": guest.name,
+        "id": guest.id,
+        "uuid": guest.uuid,
+        "state": guest.state,
+        "type": guest.type,
+        "pool": guest.pool,
+        "vcpus": len(guest.vcpus),
+        "memory_kib": guest.memory_kib,
+        "node_affinity": None if guest.node_affinity is None else list(guest.node_affinity),
+        "memory": None if memory is None else memory_document(memory.kib),
+        "match": landed(guest).match,
+    }
+
+
+def memory_document(by_node: Mapping[int, int]) -> list[dict[str, int]]:
+    """Return KiB by node as ``--json`` prints it."""
+    return [{"node": node, "kib": kib} for node, kib in sorted(by_node.items())]
+
+
+def name_text(name: str) -> str:
+    """Return a name as a table shows it: printable, and cut if it is very long."""
+    shown = printable(name)
+    return shown if len(shown) <= LONGEST_NAME else shown[: LONGEST_NAME - 3] + "..."
+
+
+def nodes_text(nodes: NodeMap | None) -> str:
+    """Return nodes as people read them; unknown is ?."""
+    return "?" if nodes is None else str(nodes) or "none"
+
+
+def memory_text(by_node: Mapping[int, int] | None) -> str:
+    """Return where memory is, the largest parts first: ``604 MiB on 0, 440 MiB on 2``."""
+    if by_node is None:
+        return "?"
+    nodes: dict[int, list[int]] = {}
+    for node, kib in by_node.items():
+        if kib:
+            nodes.setdefault(kib, []).append(node)
+    parts = [
+        f"{format_memory(kib)} on {NodeMap(nodes[kib])}" + (" each" if len(nodes[kib]) > 1 else "")
+        for kib in sorted(nodes, reverse=True)
+    ]
+    if len(parts) > MOST_SHARES:
+        rest = [kib * len(nodes[kib]) for kib in sorted(nodes, reverse=True)[MOST_SHARES:]]
+        parts[MOST_SHARES:] = [f"{format_memory(sum(rest))} elsewhere"]
+    return ", ".join(parts) or "none"
+
+
+def match_text(guest: Guest) -> str:
+    """Return the share of the guest's memory that is on the nodes of its affinity."""
+    match = landed(guest).match
+    return "?" if match is None else f"{match} %"
+
+
+def print_table(rows: Sequence[Sequence[str]]) -> None:
+    """Print rows, headings first: as wide as the terminal, or aligned text where it is none."""
+    if not rows:
+        return
+    if not sys.stdout.isatty():
+        print("\n".join(_aligned(rows)))
+        return
+    from rich.console import Console  # noqa: PLC0415 - only where something is drawn
+    from rich.table import Table  # noqa: PLC0415 - the same
+
+    table = Table(*rows[0], box=None, pad_edge=False, header_style="bold")
+    for row in rows[1:]:
+        table.add_row(*(cell.replace("[", "\\[") for cell in row))
+    Console().print(table)
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]

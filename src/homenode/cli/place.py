@@ -1,0 +1,122 @@
+"""``homenode place``: decide where a guest would go, and change nothing."""
+
+import time
+from typing import TYPE_CHECKING
+
+from homenode.asking import ask
+from homenode.bitmap import NodeMap
+from homenode.cli.common import (
+    add_connection,
+    add_wishes,
+    connect,
+    overrides,
+    parser,
+    print_json,
+    read_text,
+)
+from homenode.cli.decision_text import decision_document, decision_lines, explanation_lines
+from homenode.drivers.base import Driver
+from homenode.errors import ExitStatus
+from homenode.formats.xl_cfg import GuestConfig
+from homenode.placement.deciding import TIME_LIMIT_S, place
+from homenode.placement.decision import Warned
+from homenode.placement.view import View
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser
+
+_SHOWN = 5
+_EXAMPLES = """\
+  homenode place -c capture:host.txt guest.cfg
+  homenode place -c sim:try --policy spread guest.cfg
+  homenode place -c sim:try --policy 'nodes,distance,-usable~4G' guest.cfg
+  homenode place -c sim:try --nodes '2 nodes' --json guest.cfg
+
+The exit status is 0 if the guest fits and 1 if it does not; --json prints a document either way.
+"""
+
+
+def run(arguments: list[str]) -> int:
+    """Run the verb."""
+    return decide(arguments, "place", explaining=False)
+
+
+def decide(arguments: list[str], verb: str, *, explaining: bool) -> int:
+    """Decide on the guests of the command line; `explaining` tells why, too."""
+    chosen = _parser(verb, explaining=explaining).parse_args(arguments)
+    driver = connect(chosen.connect)
+    status, documents = ExitStatus.DONE, []
+    for path in chosen.files:
+        config = GuestConfig.parse(read_text(path), source=path)
+        seen = _look(driver)
+        asked = ask(config, seen.host, overrides(chosen))
+        view, running = _as_if_new(seen, asked.request.name)
+        decision = place(
+            view, asked.request, asked.policy, clock=time.monotonic, time_limit_s=chosen.seconds
+        )
+        warnings = asked.warnings + decision.warnings + running
+        decision = decision._replace(warnings=warnings)
+        if not decision.fits:
+            status = ExitStatus.DOES_NOT_FIT
+        if decision.fits and not (chosen.json or explaining):
+            print("\n".join(decision_lines(decision)))
+            continue
+        from homenode.placement.explain import explain  # noqa: PLC0415 - only where asked for
+
+        limit = None if chosen.all else _SHOWN
+        told = explain(view, asked.request, asked.policy, decision, limit=limit)
+        if chosen.json:
+            documents.append(decision_document(told, _digest(seen)))
+        else:
+            print("\n".join(decision_lines(decision) + explanation_lines(told)))
+    if chosen.json:
+        print_json(documents[0] if len(documents) == 1 else documents)
+    return status
+
+
+def _parser(verb: str, *, explaining: bool) -> "ArgumentParser":
+    purpose = "Tell why guests go where they go." if explaining else "Decide where guests would go."
+    made = parser(verb, f"{purpose} Nothing is changed.", examples=_EXAMPLES.replace("place", verb))
+    add_connection(made)
+    add_wishes(made)
+    made.add_argument(
+        "--all", action="store_true", help="every candidate and every refusal, not the first few"
+    )
+    made.add_argument(
+        "--seconds",
+        type=float,
+        default=TIME_LIMIT_S,
+        metavar="S",
+        help=f"how long to search on a very large host (default: {TIME_LIMIT_S})",
+    )
+    made.add_argument("files", nargs="+", metavar="FILE", help="guest config in xl's syntax")
+    return made
+
+
+def _look(driver: Driver) -> View:
+    host, guests = driver.snapshot()
+    if driver.ledger is None:
+        return View(host, guests, {}, driver.share_rule)
+    from homenode.claims import outstanding_kib  # noqa: PLC0415 - a capture has no claims
+
+    outstanding = outstanding_kib(driver.ledger.holding(guests), guests)
+    return View(host, guests, outstanding, driver.share_rule)
+
+
+def _digest(view: View) -> str:
+    from homenode.formats.snapshot import digest  # noqa: PLC0415 - it imports a hash
+
+    return digest(view.host, view.guests)
+
+
+def _as_if_new(view: View, name: str) -> tuple[View, tuple[Warned, ...]]:
+    # A guest that runs already is decided on as if it did not: its memory is its own to use.
+    running = [guest for guest in view.guests if guest.name == name]
+    if not running:
+        return view, ()
+    from homenode.placement.remedies import without  # noqa: PLC0415 - rarely
+
+    there = running[0].memory_by_node
+    where = f" with memory on node {NodeMap(there.kib)}" if there is not None else ""
+    text = f"{name} is running{where}; this is decided as if it were not"
+    return without(view, running), (Warned("already-running", text),)

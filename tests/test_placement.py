@@ -1,0 +1,380 @@
+"""Decisions on hosts where upstream's tools go wrong, and what holds for every decision."""
+
+import time
+from fractions import Fraction
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import oracle
+from homenode.bitmap import CpuMap, NodeMap
+from homenode.errors import HomenodeError
+from homenode.guest import ExplicitNodes, Guest, GuestRequest, MemoryByNode, Vcpu, VirtualNode
+from homenode.host import Cpu, Cpupool, Host, Node
+from homenode.placement import View, place, policy
+from homenode.placement.policies import POLICIES, parse_order
+from homenode.placement.problem import prepare
+from homenode.placement.remedies import remedies_for, without
+from homenode.placement.search import Search
+from test_search import orders, requests_on, views
+
+GIB = 1 << 20
+NAMES = sorted(POLICIES)
+
+# Interlagos Opteron 6272: eight nodes, two to a socket, links that do not form a tree.
+OPTERON = (
+    (10, 16, 16, 22, 16, 22, 16, 22),
+    (16, 10, 22, 16, 16, 22, 22, 16),
+    (16, 22, 10, 16, 16, 16, 16, 16),
+    (22, 16, 16, 10, 16, 16, 22, 22),
+    (16, 16, 16, 16, 10, 16, 16, 22),
+    (22, 22, 16, 16, 16, 10, 22, 16),
+    (16, 22, 16, 22, 16, 22, 10, 16),
+    (22, 16, 16, 22, 22, 16, 16, 10),
+)
+
+
+def host(free_gib, *, cpus=4, distances=None, threads=1, node_pairs_per_socket=False):
+    """Return a host with that much free memory on each node, and `cpus` cpus on each."""
+    listed = [
+        Cpu(
+            node * cpus + n,
+            node,
+            core=n // threads,
+            socket=node // 2 if node_pairs_per_socket else node,
+        )
+        for node in range(len(free_gib))
+        for n in range(cpus)
+    ]
+    nodes = [Node(at, present_kib=gib * GIB, free_kib=gib * GIB) for at, gib in enumerate(free_gib)]
+    flat = [[10 if a == b else 20 for b in nodes] for a in nodes]
+    return Host(cpus=listed, nodes=nodes, distances=distances or flat)
+
+
+def wanted(vcpus, gib, **more):
+    return GuestRequest("new", vcpus=vcpus, memory_kib=gib * GIB, **more)
+
+
+def nodes_of(view, request, name):
+    decision = place(view, request, policy(name))
+    return tuple(decision.nodes) if decision.fits else None
+
+
+# -- the named defects of libxl --
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_free_memory_beyond_4_tib_does_not_wrap(name):
+    assert nodes_of(View(host([5000, 5000])), wanted(1, 6000), name) == (0, 1)
+    assert len(nodes_of(View(host([4097] * 4)), wanted(1, 5), name)) == 1
+
+
+@pytest.mark.parametrize("name", ["xl", "worst-fit", "balanced"])
+@pytest.mark.parametrize("free", [[3000, 100], [2500, 100], [1500, 100]])
+def test_a_difference_of_terabytes_does_not_turn_round(name, free):
+    expected = free.index(max(free))
+    assert nodes_of(View(host(free)), wanted(1, 4), name)[0] in {expected, *_hole(name, free)}
+    turned = free[::-1]
+    if name != "balanced":
+        assert nodes_of(View(host(free)), wanted(1, 4), name) == (expected,)
+        assert nodes_of(View(host(turned)), wanted(1, 4), name) == (turned.index(max(free)),)
+
+
+def _hole(name, free):
+    # balanced keeps the larger node whole instead.
+    return [free.index(min(free))] if name == "balanced" else []
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("count", [17, 24, 64])
+def test_more_than_sixteen_nodes_are_placed(name, count):
+    free = [1] * count
+    free[count - 2] = 8
+    assert nodes_of(View(host(free)), wanted(2, 4), name) == (count - 2,)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_cpupool_and_hard_affinity_both_restrict_the_search(name):
+    pool = Cpupool("upper", CpuMap(range(8, 16)))
+    all_others = Cpupool("Pool-0", CpuMap(range(8)))
+    view = View(host([64, 32, 16, 8]).replace(pools=(all_others, pool)))
+    assert nodes_of(view, wanted(2, 4, pool="upper"), name)[0] in (2, 3)
+    held = (CpuMap([1, 2, 13, 14]),)
+    assert nodes_of(view, wanted(2, 4, pool="upper", hard=held), name) == (3,)
+
+
+def test_a_pool_that_is_not_there_is_named_with_those_that_are():
+    with pytest.raises(HomenodeError, match=r"'lower'.*it has: Pool-0"):
+        place(
+            View(host([8]).replace(pools=(Cpupool("Pool-0", CpuMap([0])),))),
+            wanted(1, 1, pool="lower"),
+            policy("balanced"),
+        )
+
+
+@pytest.mark.parametrize("name", ["balanced", "xapi"])
+def test_wide_guests_get_the_nearest_nodes_and_no_more_than_they_need(name):
+    view = View(host([8] * 8, distances=OPTERON))
+    assert nodes_of(view, wanted(2, 15), name) == (0, 1)
+    far = view.host.distance(0, 3)
+    chosen = nodes_of(View(host([8, 1, 1, 8, 1, 8, 1, 1], distances=OPTERON)), wanted(2, 15), name)
+    assert chosen == (3, 5), f"nodes 0 and 3 are {far} apart, 3 and 5 are 16"
+
+
+def test_siblings_are_not_cores():
+    smt = host([64, 64], cpus=8, threads=2)
+    assert dict(place(View(smt), wanted(6, 1), policy("balanced")).facts)["cores_short"] == 2
+    whole = place(View(smt), wanted(6, 1, whole_cores=True), policy("balanced"))
+    assert whole.nodes == NodeMap([0, 1])
+    assert not place(View(smt), wanted(9, 1, whole_cores=True), policy("balanced")).fits
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "xl"])
+def test_promised_memory_is_not_free(name):
+    view = View(host([10, 8]), outstanding_kib={0: 9 * GIB})
+    assert nodes_of(view, wanted(1, 4), name) == (1,)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nodes_without_cpus_or_memory_and_holes_in_numbering_are_no_trouble(name):
+    odd = Host(
+        cpus=[Cpu(0, 3), Cpu(1, 3), Cpu(2, 17), Cpu(3, 17)],
+        nodes=[Node(3, free_kib=0), Node(9, free_kib=64 * GIB), Node(17, free_kib=8 * GIB)],
+        distances=[[10, 20, 20], [20, 10, 20], [20, 20, 10]],
+    )
+    assert nodes_of(View(odd), wanted(2, 4), name) == (17,)
+    assert not place(View(odd), wanted(2, 16), policy(name)).fits
+
+
+# -- wishes --
+
+
+def test_explicit_nodes_win_over_the_policy_and_are_checked():
+    view = View(host([64, 8, 8]))
+    wish = ExplicitNodes(NodeMap([1, 2]), "nodes")
+    decision = place(view, wanted(2, 12, explicit=wish), policy("balanced"))
+    assert (decision.fits, tuple(decision.nodes)) == (True, (1, 2))
+    assert decision.reason.startswith("explicit")
+    assert [share.kib for share in decision.memory] == [6 * GIB, 6 * GIB]
+    refused = place(view, wanted(2, 20, explicit=wish), policy("balanced"))
+    assert not refused.fits
+    narrow = place(view, wanted(9, 1, explicit=wish), policy("balanced"))
+    assert [warned.code for warned in narrow.warnings] == ["fewer-cpus-than-vcpus"]
+
+
+def test_explicit_memory_may_come_from_a_node_without_cpus():
+    far_memory = Host(cpus=[Cpu(0, 0)], nodes=[Node(0, free_kib=GIB), Node(1, free_kib=64 * GIB)])
+    wish = ExplicitNodes(NodeMap([0, 1]), "nodes")
+    decision = place(View(far_memory), wanted(1, 8, explicit=wish), policy("balanced"))
+    assert decision.fits
+    assert decision.nodes == NodeMap([0])
+    assert {share.node for share in decision.memory} == {0, 1}
+
+
+def test_virtual_nodes_with_their_own_nodes_take_memory_there():
+    cells = (
+        VirtualNode(0, CpuMap([0]), 6 * GIB, node=0),
+        VirtualNode(1, CpuMap([1]), 2 * GIB, node=1),
+    )
+    request = wanted(2, 8, explicit=ExplicitNodes(NodeMap([0, 1]), "vnuma"), virtual_nodes=cells)
+    decision = place(View(host([8, 3])), request, policy("balanced"))
+    assert [share.kib for share in decision.memory] == [6 * GIB, 2 * GIB]
+    assert not place(View(host([5, 64])), request, policy("balanced")).fits
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_number_of_nodes_is_kept_to(name):
+    view = View(host([64] * 4))
+    assert len(nodes_of(view, wanted(1, 1, node_count=3), name)) == 3
+    assert nodes_of(view, wanted(1, 100, node_count=1), name) is None
+
+
+def test_exclusive_guests_get_a_cpu_for_each_vcpu_that_nobody_else_has():
+    pinned = Guest("old", (Vcpu(0, CpuMap([0]), CpuMap([0])),), exclusive=True)
+    view = View(host([64, 8]), (pinned,))
+    decision = place(view, wanted(4, 1, exclusive=True), policy("balanced"))
+    assert decision.nodes == NodeMap([1]), "node 0 has three cpus left"
+    pins = [cpu for run in decision.vcpus for cpu in run.hard]
+    assert sorted(pins) == [4, 5, 6, 7]
+    shared = place(view, wanted(4, 1), policy("first-fit"))
+    assert shared.nodes == NodeMap([1]), "a shared guest keeps off the exclusive one's cpu"
+
+
+def test_exclusive_whole_cores_take_both_siblings():
+    smt = host([8, 8], cpus=8, threads=2)
+    decision = place(View(smt), wanted(4, 1, exclusive=True, whole_cores=True), policy("balanced"))
+    assert [str(run.hard) for run in decision.vcpus] == ["0-1", "2-3", "4-5", "6-7"]
+
+
+# -- what holds for every decision --
+
+policies = st.one_of(st.sampled_from(NAMES), orders()).map(policy)
+
+
+@settings(deadline=None, max_examples=60)
+@given(data=st.data())
+def test_renumbering_nodes_changes_only_their_names(data):
+    view = data.draw(views())
+    request, name = data.draw(requests_on(view)), data.draw(policies)
+    new = {node: 2 * node + 5 for node in view.host.node_map}
+
+    def map_nodes(nodes):
+        return None if nodes is None else NodeMap(new[n] for n in nodes if n in new)
+
+    renamed = view.host.replace(
+        cpus=[cpu._replace(node=new[cpu.node]) for cpu in view.host.cpus],
+        nodes=[node._replace(id=new[node.id]) for node in view.host.nodes],
+    )
+    guests = tuple(
+        guest._replace(
+            node_affinity=map_nodes(guest.node_affinity),
+            memory_by_node=guest.memory_by_node
+            and MemoryByNode({new[n]: k for n, k in guest.memory_by_node.kib.items()}, "renamed"),
+        )
+        for guest in view.guests
+    )
+    claimed = {new[node]: kib for node, kib in view.outstanding_kib.items()}
+    before = place(view, request, name)
+    moved = request._replace(device_nodes=map_nodes(request.device_nodes))
+    after = place(View(renamed, guests, claimed), moved, name)
+    assert after.nodes == map_nodes(before.nodes)
+    assert after.facts == before.facts
+
+
+@settings(deadline=None, max_examples=60)
+@given(data=st.data())
+def test_more_free_memory_never_makes_a_guest_unplaceable(data):
+    view = data.draw(views())
+    request, name = data.draw(requests_on(view)), data.draw(policies)
+    if not place(view, request, name).fits:
+        return
+    more = [
+        node._replace(free_kib=(node.free_kib or 0) + data.draw(st.integers(0, 9)))
+        for node in view.host.nodes
+    ]
+    assert place(view._replace(host=view.host.replace(nodes=more)), request, name).fits
+
+
+@settings(deadline=None, max_examples=60)
+@given(data=st.data())
+def test_when_time_is_up_the_answer_fits_and_its_bound_holds(data):
+    view = data.draw(views())
+    request, name = data.draw(requests_on(view)), data.draw(policies)
+    ticks = iter(range(10**9))
+    problem = prepare(view, request, as_libxl=name.admission == "libxl")
+    limit = data.draw(st.integers(0, 12))
+    found = Search(problem, name).find(clock=lambda: next(ticks), time_limit_s=limit)
+    best = oracle.best(view, request, name)
+    if found.chosen is None:
+        assert best is None or not found.proved
+        return
+    assert problem.fits(found.chosen)
+    optimum = Search(problem, name).vector(problem.chosen(NodeMap(best)))
+    assert found.bound <= optimum <= found.vector
+
+
+def test_a_decision_in_time_says_in_which_fact_it_may_fall_short():
+    large = [
+        [10 if a == b else 11 + (a * 7 + b * 7 + a * b) % 23 for b in range(40)] for a in range(40)
+    ]
+    symmetric = [[max(large[a][b], large[b][a]) for b in range(40)] for a in range(40)]
+    view = View(host([8] * 40, distances=symmetric))
+    decision = place(
+        view, wanted(1, 150), policy("nodes,distance"), clock=time.monotonic, time_limit_s=0.01
+    )
+    assert decision.fits
+    assert not decision.optimal
+    assert decision.gap.fact == "distance"
+    assert int(decision.gap.bound) < int(decision.gap.value)
+
+
+# -- remedies --
+
+
+@settings(deadline=None, max_examples=60)
+@given(data=st.data())
+def test_guests_to_stop_are_enough_and_each_of_them_is_needed(data):
+    view = data.draw(views())
+    request, name = data.draw(requests_on(view)), data.draw(policies)
+    if place(view, request, name).fits:
+        return
+    named = [guest._replace(name=f"g{at}") for at, guest in enumerate(view.guests)]
+    view = view._replace(guests=tuple(named))
+    for remedy in remedies_for(view, request, name):
+        if remedy.kind == "guest":
+            gone = [guest for guest in named if f" {guest.name} (" in remedy.text]
+            assert gone
+            assert oracle.best(without(view, gone), request, name) is not None
+            for kept in gone:
+                fewer = [guest for guest in gone if guest is not kept]
+                assert oracle.best(without(view, fewer), request, name) is None
+
+
+@settings(deadline=None, max_examples=60)
+@given(data=st.data())
+def test_vcpus_to_drop_are_as_few_as_can_be(data):
+    view = data.draw(views())
+    request, name = data.draw(requests_on(view)), data.draw(policies)
+    if place(view, request, name).fits:
+        return
+    for remedy in remedies_for(view, request, name):
+        if remedy.kind == "vcpus":
+            dropped = int(remedy.text.split()[1])
+            enough = request._replace(vcpus=request.vcpus - dropped)
+            assert oracle.best(view, enough, name) is not None
+            one_more = request._replace(vcpus=request.vcpus - dropped + 1)
+            assert oracle.best(view, one_more, name) is None
+
+
+def test_a_refusal_names_the_smallest_guest_to_stop_and_the_memory_short():
+    def running(name, node, gib):
+        return Guest(name, memory_by_node=MemoryByNode({node: gib * GIB}, "made up"), id=5)
+
+    view = View(host([2, 3]), (running("big", 0, 8), running("small", 1, 4), running("tiny", 0, 1)))
+    told = list(remedies_for(view, wanted(1, 7), policy("balanced")))
+    assert any("small (4096 MiB on node 1)" in remedy.text for remedy in told)
+    assert any("2048 MiB" in remedy.text for remedy in told if remedy.kind == "memory")
+
+
+# -- policies --
+
+
+@settings(max_examples=100)
+@given(orders())
+def test_an_order_is_written_as_it_was_read(text):
+    terms = parse_order(text)
+    assert parse_order(",".join(map(str, terms))) == terms
+    assert policy(text).order.count(",") == text.count(",")
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("fastest", "no policy 'fastest'"),
+        ("nodes,speed", "no fact 'speed'"),
+        ("nodes,,usable", "no fact ''"),
+        ("usable~0G", "larger than nothing"),
+        ("usable~4X", "not a step"),
+        ("nodes~1/0", "larger than nothing"),
+        ("nodes,nodes", "names nodes again"),
+        ("", "no policy ''"),
+    ],
+)
+def test_a_malformed_policy_is_refused_with_what_there_is(text, complaint):
+    with pytest.raises(HomenodeError) as caught:
+        policy(text)
+    assert complaint in str(caught.value)
+
+
+@given(st.fractions(0, 50, max_denominator=12), st.fractions(0, 50, max_denominator=12))
+def test_steps_round_down_and_keep_the_order(one, other):
+    (term,) = parse_order("vcpus_per_core~3/8")
+
+    def value(fraction):
+        from homenode.placement.facts import Ratio  # noqa: PLC0415 - only here
+
+        return term.value(Ratio(fraction.numerator, fraction.denominator))
+
+    assert value(one) == one // Fraction(3, 8)
+    assert one > other or value(one) <= value(other)
