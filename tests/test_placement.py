@@ -180,6 +180,7 @@ def test_virtual_nodes_with_their_own_nodes_take_memory_there():
     request = wanted(2, 8, explicit=ExplicitNodes(NodeMap([0, 1]), "vnuma"), virtual_nodes=cells)
     decision = place(View(host([8, 3])), request, policy("balanced"))
     assert [share.kib for share in decision.memory] == [6 * GIB, 2 * GIB]
+    assert [(run.vcpus, str(run.soft)) for run in decision.vcpus] == [("0", "0-3"), ("1", "4-7")]
     assert not place(View(host([5, 64])), request, policy("balanced")).fits
 
 

@@ -9,7 +9,7 @@ from homenode.guest import ExplicitNodes, GuestRequest
 from homenode.host import Host
 from homenode.placement.decision import Warned
 from homenode.placement.policies import DEFAULT, Policy, policy
-from homenode.rules.xen_request import request
+from homenode.rules.xen_request import anywhere, request
 
 
 class Overrides(NamedTuple):
@@ -54,17 +54,17 @@ def ask(config: GuestConfig, host: Host, overrides: Overrides = Overrides()) -> 
 def _with_nodes(made: GuestRequest, text: str, host: Host) -> GuestRequest:
     text = text.strip()
     if text == "auto":
-        return made._replace(explicit=None, node_count=None)
+        return anywhere(made)
     count, space, word = text.partition(" ")
     if space and word.strip() in ("node", "nodes") and count.isdecimal() and len(count) < 6:
         if not 0 < int(count) <= len(host.nodes):
             raise HomenodeError(
                 f"--nodes {text!r}: this host has {len(host.nodes)} nodes", hint="ask for fewer"
             )
-        return made._replace(explicit=None, node_count=int(count))
+        return anywhere(made)._replace(node_count=int(count))
     nodes = NodeMap.parse_libvirt(text, within=host.node_map)
     if not nodes:
         raise HomenodeError(
             f"--nodes {text!r} names no node", hint="--nodes auto lets them be chosen"
         )
-    return made._replace(explicit=ExplicitNodes(nodes, "--nodes"), node_count=None)
+    return anywhere(made)._replace(explicit=ExplicitNodes(nodes, "--nodes"))

@@ -42,16 +42,29 @@ def candidate_of(problem: Problem, part: Part) -> Candidate:
 def affinities_of(problem: Problem, chosen: int) -> tuple[VcpuAffinity, ...]:
     """Return the masks of the vcpus on the chosen nodes.
 
-    Vcpus prefer the cpus of the nodes, unless the guest says what they prefer; what they are held
-    to is what the guest says. An exclusive guest gets a cpu (or core) for each vcpu.
+    Vcpus prefer the cpus of the nodes, those of a virtual node the cpus of its own, unless the
+    guest says what they prefer; what they are held to is what the guest says. An exclusive guest
+    gets a cpu (or core) for each vcpu.
     """
     request = problem.request
     home = CpuMap()
     for at in positions(chosen):
         home |= problem.cpus[at]
     pins = _pins(problem, chosen) if request.exclusive else list(request.hard)
-    softs: list[CpuMap] = list(request.soft) or [home] * request.vcpus
+    softs: list[CpuMap] = list(request.soft) or [
+        home if node is None else problem.view.host.cpus_by_node[node]
+        for node in _own_nodes(request)
+    ]
     return tuple(_runs(request, pins, softs))
+
+
+def _own_nodes(request: GuestRequest) -> list[int | None]:
+    # The node of each vcpu whose virtual node has one.
+    nodes: list[int | None] = [None] * request.vcpus
+    for cell in request.virtual_nodes:
+        for vcpu in cell.vcpus:
+            nodes[vcpu] = cell.node
+    return nodes
 
 
 def _pins(problem: Problem, chosen: int) -> list[CpuMap]:

@@ -255,7 +255,7 @@ def _with_wishes(
         warnings += [
             _overruled(wish, f"nodes = {nodes}") for wish in wishes if wish.setting != "cpus"
         ]
-        return asked._replace(node_count=nodes, virtual_nodes=_anywhere(asked.virtual_nodes))
+        return anywhere(asked)._replace(node_count=nodes)
     if nodes is not None:
         wishes.insert(0, ExplicitNodes(nodes, "nodes"))
     if not wishes:
@@ -264,9 +264,18 @@ def _with_wishes(
     for wish in others:
         if wish.setting != "cpus" and not wish.nodes <= first.nodes:
             warnings.append(_overruled(wish, f"{first.setting}, which names {first.nodes}"))
-            if wish.setting == "vnuma":
-                asked = asked._replace(virtual_nodes=_anywhere(asked.virtual_nodes))
+            if first.setting == "nodes":
+                asked = anywhere(asked)
     return asked._replace(explicit=first)
+
+
+def anywhere(asked: GuestRequest) -> GuestRequest:
+    """Return the request without the wishes that ``nodes`` outranks: soft affinity and pnodes.
+
+    What vcpus are held to (``cpus``) stays.
+    """
+    free = tuple(node._replace(node=None) for node in asked.virtual_nodes)
+    return asked._replace(explicit=None, node_count=None, soft=(), virtual_nodes=free)
 
 
 def _wishes(config: GuestConfig, asked: GuestRequest, host: Host) -> list[ExplicitNodes]:
@@ -276,12 +285,12 @@ def _wishes(config: GuestConfig, asked: GuestRequest, host: Host) -> list[Explic
     if pinned:
         wishes.append(ExplicitNodes(pinned, "vnuma"))
     pool_cpus = host.pool(asked.pool).cpus
-    anywhere = (host.cpu_map,)
+    any_cpu = (host.cpu_map,)
     if asked.soft:
-        nodes = node_affinity(asked.hard or anywhere, asked.soft, pool_cpus=pool_cpus, host=host)
+        nodes = node_affinity(asked.hard or any_cpu, asked.soft, pool_cpus=pool_cpus, host=host)
         wishes.append(ExplicitNodes(nodes, "cpus_soft"))
     if asked.hard and not isinstance(config.values["cpus"], str):
-        nodes = node_affinity(asked.hard, anywhere, pool_cpus=pool_cpus, host=host)
+        nodes = node_affinity(asked.hard, any_cpu, pool_cpus=pool_cpus, host=host)
         wishes.append(ExplicitNodes(nodes, "cpus"))
     return wishes
 
@@ -291,10 +300,6 @@ def _overruled(wish: ExplicitNodes, by: str) -> tuple[str, str]:
         f"{wish.setting.replace('_', '-')}-overruled",
         f"{wish.setting} names nodes {wish.nodes}, but is overruled by {by}",
     )
-
-
-def _anywhere(virtual_nodes: Sequence[VirtualNode]) -> tuple[VirtualNode, ...]:
-    return tuple(node._replace(node=None) for node in virtual_nodes)
 
 
 def _short_lists(config: GuestConfig, asked: GuestRequest) -> list[tuple[str, str]]:

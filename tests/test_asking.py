@@ -1,0 +1,50 @@
+"""What the command line says outranks the guest's file, and takes what it outranks with it."""
+
+import pytest
+
+from homenode.asking import Overrides, ask
+from homenode.bitmap import NodeMap
+from homenode.errors import HomenodeError
+from homenode.formats.xl_cfg import GuestConfig
+from homenode.host import Cpu, Host, Node
+from homenode.placement import View, place
+
+HOST = Host(
+    cpus=[Cpu(cpu, cpu // 2) for cpu in range(8)],
+    nodes=[Node(node, free_kib=1 << 20) for node in range(4)],
+)
+BASE = 'name = "g"\nmemory = 64\nvcpus = 2\n'
+
+
+def decided(text, **overrides):
+    asked = ask(GuestConfig.parse(BASE + text), HOST, Overrides(**overrides))
+    return place(View(HOST), asked.request, asked.policy), asked
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "nodes", "soft"),
+    [
+        ('cpus_soft = "node:1"', {}, [1], "2-3"),
+        ('cpus_soft = "node:1"\nnodes = ["2"]', {}, [2], "4-5"),
+        ('cpus_soft = "node:1"', {"nodes": "3"}, [3], "6-7"),
+        ('cpus_soft = "node:1"', {"nodes": "auto"}, [0], "0-1"),
+        ('nodes = ["2"]', {"nodes": "auto"}, [0], "0-1"),
+        ('nodes = ["2"]', {"nodes": "2 nodes"}, [0, 1], "0-3"),
+        ('nodes = "2"', {"nodes": "0-2,^2"}, [0, 1], "0-3"),
+    ],
+)
+def test_vcpus_prefer_the_nodes_of_the_wish_that_wins(text, overrides, nodes, soft):
+    decision, _ = decided(text, **overrides)
+    assert decision.nodes == NodeMap(nodes)
+    assert {str(run.soft) for run in decision.vcpus} == {soft}
+
+
+def test_the_policy_is_the_flags_then_the_files_then_the_default():
+    assert decided("")[1].policy.name == "balanced"
+    assert decided('nodes_policy = "packed"')[1].policy.name == "best-fit"
+    assert decided('nodes_policy = "packed"', policy="spread")[1].policy.name == "worst-fit"
+
+
+def test_an_unknown_policy_in_the_file_is_placed_in_it():
+    with pytest.raises(HomenodeError, match=r"g\.cfg:4: there is no policy 'fast'"):
+        ask(GuestConfig.parse(BASE + 'nodes_policy = "fast"', source="g.cfg"), HOST)
