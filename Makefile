@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+RUNS := $(VENV)/.runs
 READY := $(VENV)/.ready
 
 .PHONY: help demo test lint format bench wheel clean
@@ -14,15 +15,19 @@ help:
 	@echo "make bench  measure the search and the command (prints ratios, fails nothing)"
 	@echo "make wheel  build the wheel into dist/"
 
-$(READY): pyproject.toml
+$(RUNS): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "homenode needs Python 3.11 or newer: make PYTHON=python3.12 ..." >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --editable . --group dev
-	@touch $(READY)
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
 
-demo: $(READY)
+$(READY): $(RUNS)
+	$(BIN)/python -m pip install --quiet --group dev
+	@touch $@
+
+demo: $(RUNS)
 	@PATH="$(abspath $(BIN)):$$PATH" sh examples/demo.sh
 
 test: $(READY)

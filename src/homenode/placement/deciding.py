@@ -45,17 +45,24 @@ def place(
         memory=memory_of(problem, found.chosen),
         vcpus=affinities_of(problem, found.chosen),
         memory_needed_kib=request.memory_kib,
-        reason=_reason(policy, found),
+        reason=_reason(problem, policy, found.chosen, found),
         facts=facts_of(problem, search.part_of(found.chosen)),
         gap=_gap(policy, found),
         warnings=_warnings(view),
     )
 
 
-def _reason(policy: Policy, found: Found) -> str:
-    if found.proved:
-        return f"the best that fits by {policy.name}"
-    return f"the best by {policy.name} that was found in time"
+def _reason(problem: Problem, policy: Policy, chosen: int, found: Found) -> str:
+    size = chosen.bit_count()
+    alone = sum(problem.fits(1 << at) for at in range(len(problem.ids)))
+    if size == alone == 1:
+        reason = "the only node that it fits on"
+    elif alone:
+        nodes = "nodes" if size > 1 else "node"
+        reason = f"the best {nodes} by {policy.name}; {alone} could hold it alone"
+    else:
+        reason = f"no node can hold it alone; the best {size} by {policy.name}"
+    return reason if found.proved else f"{reason} that were found in time"
 
 
 def _gap(policy: Policy, found: Found) -> Gap | None:
