@@ -75,6 +75,15 @@ def test_the_document_of_a_decision_has_what_is_promised(run, guest):
     assert again == document, "the same host and guest make the same document"
 
 
+def test_virtual_nodes_are_in_the_document_with_the_nodes_they_name(run, guest):
+    cells = [f'["pnode={n}", "size=64", "vcpus={n - 3}", "vdistances=10,20"]' for n in (3, 4)]
+    config = guest(type='"pvh"', memory="128", vnuma=f"[{', '.join(cells)}]")
+    document = json.loads(run("place", "-c", HOST, "--json", config)[1])
+    assert [cell["node"] for cell in document["virtual_nodes"]] == [3, 4]
+    assert [cell["vcpus"] for cell in document["virtual_nodes"]] == ["0", "1"]
+    assert [share["node"] for share in document["memory"]] == [3, 4]
+
+
 def test_a_refusal_is_an_answer_on_stdout_with_status_1(run, guest):
     big = guest(memory=4096)
     status, out, err = run("place", "-c", SMALL_HOST, big)

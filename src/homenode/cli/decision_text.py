@@ -30,7 +30,9 @@ def decision_document(told: "Explanation", digest: str) -> dict[str, object]:
             }
             for run in decision.vcpus
         ],
-        "virtual_nodes": [],
+        "virtual_nodes": [
+            {**cell._asdict(), "vcpus": str(cell.vcpus)} for cell in decision.virtual_nodes
+        ],
         "memory_needed_kib": decision.memory_needed_kib,
         "facts": dict(decision.facts),
         "candidates": [_candidate(candidate) for candidate in told.candidates],

@@ -47,6 +47,7 @@ def place(
         memory_needed_kib=request.memory_kib,
         reason=_reason(problem, policy, found.chosen, found),
         facts=facts_of(problem, search.part_of(found.chosen)),
+        virtual_nodes=request.virtual_nodes,
         gap=_gap(policy, found),
         warnings=_warnings(view),
     )
@@ -151,6 +152,7 @@ def _explicit(view: View, request: GuestRequest, policy: Policy, wish: ExplicitN
         memory_needed_kib=request.memory_kib,
         reason=reason,
         facts=facts_of(problem, Search(problem, policy).part_of(chosen)),
+        virtual_nodes=request.virtual_nodes,
         warnings=tuple(warnings),
     )
 

@@ -3,6 +3,7 @@
 from typing import Literal, NamedTuple
 
 from homenode.bitmap import CpuMap, NodeMap
+from homenode.guest import VirtualNode
 
 Guarantee = Literal["bound", "preferred", "expected"]
 
@@ -69,6 +70,7 @@ class Decision(NamedTuple):
     """Where the guest goes (`fits`), or why it goes nowhere.
 
     `optimal` is False if the time was up before the proof; `gap` then says how far it may be off.
+    `virtual_nodes` are the guest's, each with its node if it has one of its own.
     """
 
     guest: str
@@ -81,5 +83,6 @@ class Decision(NamedTuple):
     memory_needed_kib: int
     reason: str
     facts: tuple[tuple[str, int | float], ...] = ()
+    virtual_nodes: tuple[VirtualNode, ...] = ()
     gap: Gap | None = None
     warnings: tuple[Warned, ...] = ()
