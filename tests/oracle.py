@@ -18,10 +18,11 @@ def suitable(view: View, request: GuestRequest) -> set[int]:
     cpus = set(view.host.pool(request.pool).cpus) & set(view.host.cpu_map)
     if request.hard:
         cpus &= set().union(*map(set, request.hard))
+    pools = {pool.name: set(pool.cpus) for pool in view.host.pools}
     for guest in view.guests:
         if guest.exclusive or request.exclusive:
             for vcpu in guest.vcpus:
-                if not set(view.host.cpu_map) <= set(vcpu.hard):
+                if not pools.get(guest.pool, set(view.host.cpu_map)) <= set(vcpu.hard):
                     cpus -= set(vcpu.hard)
     return cpus
 

@@ -202,6 +202,13 @@ def test_exclusive_guests_get_a_cpu_for_each_vcpu_that_nobody_else_has():
     assert shared.nodes == NodeMap([1]), "a shared guest keeps off the exclusive one's cpu"
 
 
+def test_a_guest_that_may_run_on_all_of_its_pool_is_not_pinned():
+    pool = Cpupool("Pool-0", CpuMap(range(4)))
+    free = Guest("free", (Vcpu(0, pool.cpus, pool.cpus),), pool="Pool-0")
+    view = View(host([8, 8]).replace(pools=(pool,)), (free,))
+    assert place(view, wanted(4, 1, exclusive=True), policy("balanced")).fits
+
+
 def test_exclusive_whole_cores_take_both_siblings():
     smt = host([8, 8], cpus=8, threads=2)
     decision = place(View(smt), wanted(4, 1, exclusive=True, whole_cores=True), policy("balanced"))

@@ -78,17 +78,22 @@ def suitable_cpus(view: View, request: GuestRequest) -> CpuMap:
         for cpus in request.hard:
             union |= cpus.bits
         bits &= union
+    pools = _pools(view.host)
     for guest in view.guests:
         if guest.exclusive or request.exclusive:
-            bits &= ~_pinned(guest, view.host)
+            bits &= ~_pinned(guest, pools.get(guest.pool or "", view.host.cpu_map.bits))
     return CpuMap.from_bits(bits)
 
 
-def _pinned(guest: Guest, host: Host) -> int:
-    # The cpus of vcpus that are held to a part of the host; who may run anywhere holds none.
+def _pools(host: Host) -> dict[str, int]:
+    return {pool.name: pool.cpus.bits for pool in host.pools}
+
+
+def _pinned(guest: Guest, pool: int) -> int:
+    # The cpus of vcpus that are held to a part of their pool; who may run on all of it holds none.
     bits = 0
     for vcpu in guest.vcpus:
-        if not host.cpu_map <= vcpu.hard:
+        if pool & ~vcpu.hard.bits:
             bits |= vcpu.hard.bits
     return bits
 
@@ -166,7 +171,7 @@ def _vcpus_at_home(
 ) -> tuple[list[int], tuple[tuple[int, int], ...]]:
     own_cpus = [view.host.cpus_by_node[node].bits for node in ids]
     counts: dict[int, int] = {}
-    pools = {pool.name: pool.cpus.bits for pool in view.host.pools}
+    pools = _pools(view.host)
     for guest in view.guests:
         pool = pools.get(guest.pool or "", view.host.cpu_map.bits)
         affine = guest.node_affinity.bits if guest.node_affinity else -1
