@@ -84,7 +84,7 @@ def enumerate_sets(search: Search) -> int | None:
         for chosen in combinations(range(len(problem.ids)), size):
             bits = sum(1 << at for at in chosen)
             if problem.fits(bits):
-                key = (search.vector(bits), list(chosen), bits)
+                key = (search.vector(search.part_of(bits)), list(chosen), bits)
                 if best is None or key < best:
                     best = key
         if best is not None and fewest_win:

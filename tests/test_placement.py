@@ -278,8 +278,11 @@ def test_when_time_is_up_the_answer_fits_and_its_bound_holds(data):
         assert best is None or not found.proved
         return
     assert problem.fits(found.chosen)
-    optimum = Search(problem, name).vector(problem.chosen(NodeMap(best)))
+    search = Search(problem, name)
+    optimum = search.vector(search.part_of(problem.chosen(NodeMap(best))))
     assert found.bound <= optimum <= found.vector
+    if found.proved:
+        assert tuple(problem.nodes(found.chosen)) == best
 
 
 def test_a_decision_in_time_says_in_which_fact_it_may_fall_short():

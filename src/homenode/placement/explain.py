@@ -63,7 +63,7 @@ def _ranked(search: Search, decision: Decision, limit: int | None) -> list[int]:
         for chosen in _sets(problem, winner, limit)
         if chosen != winner and problem.fits(chosen)
     ]
-    rivals.sort(key=lambda chosen: (search.vector(chosen), list(positions(chosen))))
+    rivals.sort(key=lambda chosen: (search.vector(search.part_of(chosen)), list(positions(chosen))))
     return [winner, *rivals]
 
 
@@ -81,7 +81,12 @@ def _sets(problem: Problem, winner: int, limit: int | None) -> Iterator[int]:
 
 
 def _why_later(search: Search, policy: Policy, winner: int, other: int) -> str:
-    raw = zip(policy.terms, search.vector(winner), search.vector(other), strict=True)
+    raw = zip(
+        policy.terms,
+        search.vector(search.part_of(winner)),
+        search.vector(search.part_of(other)),
+        strict=True,
+    )
     for term, best, value in raw:
         if value > best:
             step = f", in steps of {term.step_text}" if term.step_text else ""

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple, Protocol, Self
 
 from homenode.placement.problem import Problem
-from homenode.placement.weights import Pairs, Weights, positions
+from homenode.placement.weights import Costs, Pairs, Weights, positions
 
 Attribute = tuple[Sequence[int], int]
 """A number for each node, and whether a fact can only gain if it is smaller (+1), larger (-1)."""
@@ -58,23 +58,23 @@ class Value(Protocol):
 
 
 class Part:
-    """Nodes chosen so far, and what has been added up over them."""
+    """Nodes chosen so far, and what has been added up over them.
 
-    __slots__ = ("added", "chosen", "count", "distance", "facts_maximum")
+    `distance` is over their pairs, `added[i]` over the pairs of node i with each of them;
+    `level` and `farthest` are the largest of their pairs.
+    """
 
-    def __init__(
-        self,
-        chosen: int,
-        count: int,
-        distance: int,
-        added: list[int],
-        facts_maximum: tuple[int, ...],
+    __slots__ = ("added", "chosen", "count", "distance", "farthest", "level")
+
+    def __init__(  # noqa: PLR0913, PLR0917 - made once in each step of the search
+        self, chosen: int, count: int, distance: int, added: list[int], level: int, farthest: int
     ) -> None:
         self.chosen = chosen
         self.count = count
         self.distance = distance
         self.added = added
-        self.facts_maximum = facts_maximum
+        self.level = level
+        self.farthest = farthest
 
 
 class Fact:
@@ -94,6 +94,10 @@ class Fact:
     def floor(self, count: int) -> int | None:  # noqa: ARG002 - most facts have none
         """Return at most the value of any set of `count` or more nodes; None: no idea."""
         return None
+
+    def within(self, part: Part, rest: int, missing: int, limit: int) -> int:  # noqa: ARG002
+        """Return those of `rest` that may join without taking the value beyond `limit`."""
+        return rest
 
     def singles(self, ats: Sequence[int]) -> list[int] | list[Ratio] | int:
         """Return the exact values of sets of one node, those at `ats`; one int if all are equal.
@@ -150,7 +154,8 @@ class Usable(Sum):
         self.weights = problem.memory
 
     def lower(self, part: Part, rest: int, missing: int) -> int:
-        return max(super().lower(part, rest, missing), self.problem.request.memory_kib)
+        found = super().lower(part, rest, missing)
+        return max(found, self.problem.request.memory_kib) if missing else found
 
     def attributes(self) -> Sequence[Attribute]:
         return ((self.weights.of, 1),)
@@ -258,15 +263,18 @@ class FarthestPair(Fact):
     """The largest number of any pair of the nodes, or of one with itself."""
 
     pairs: Pairs
-    index: int
+
+    def _of(self, part: Part) -> int:
+        raise NotImplementedError
 
     def lower(self, part: Part, rest: int, missing: int) -> int:  # noqa: ARG002 - the interface
-        farthest = part.facts_maximum[self.index]
-        return max(farthest, self.pairs.least_reach[part.count + missing]) if missing else farthest
+        if not missing:
+            return self._of(part)
+        return max(self._of(part), self.pairs.least_reach[part.count + missing])
 
     def upper(self, part: Part, rest: int, missing: int) -> int:  # noqa: ARG002 - the interface
         if not missing:
-            return part.facts_maximum[self.index]
+            return self._of(part)
         return max(self.pairs.most_pair, *(row[at] for at, row in enumerate(self.pairs.of)))
 
     def floor(self, count: int) -> int:
@@ -276,43 +284,59 @@ class FarthestPair(Fact):
         of = self.pairs.of
         return [of[at][at] for at in ats]
 
+    def within(self, part: Part, rest: int, missing: int, limit: int) -> int:  # noqa: ARG002
+        for at in positions(part.chosen):
+            for value, ring in self.pairs.rings[at]:
+                if value > limit:
+                    rest &= ~ring
+        return rest
+
 
 class Level(FarthestPair):
-    """The lowest of llc, die, socket, machine that any two of the nodes have in common."""
-
-    index = 0
+    """How far apart the nodes are at most: in one llc, die or socket, or only in one machine."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem)
         self.pairs = problem.levels
 
+    def _of(self, part: Part) -> int:
+        return part.level
+
 
 class DistanceMax(FarthestPair):
     """The largest distance between two of the nodes; a node's own distance if it is one."""
-
-    index = 1
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem)
         self.pairs = problem.distances
 
+    def _of(self, part: Part) -> int:
+        return part.farthest
+
 
 class Distance(Fact):
     """The sum of the distances between the nodes, each pair once; the longer way if they differ."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem)
+        self._asked: tuple[Part | None, int, int] = (None, 0, 0)
+        self._costs = Costs(1, [], 0)
+
+    def costs(self, part: Part, rest: int, missing: int) -> Costs:
+        """Return what each node of `rest` adds at least; the last answer is kept."""
+        asked = (part, rest, missing)
+        if asked != self._asked:
+            self._asked = asked
+            self._costs = self.problem.distances.costs(part.added, rest, missing)
+        return self._costs
 
     def lower(self, part: Part, rest: int, missing: int) -> int:
         if not missing:
             return part.distance
         if missing == 1:
             return part.distance + min([part.added[at] for at in positions(rest)])
-        doubled, left = 0, missing
-        for cost, alike in self.problem.distances.doubled_costs(part.added, rest, missing):
-            taken = min(left, alike.bit_count())
-            doubled += cost * taken
-            left -= taken
-            if not left:
-                break
-        return part.distance + (doubled + 1) // 2
+        costs = self.costs(part, rest, missing)
+        return part.distance - (-costs.least // costs.scale)
 
     def upper(self, part: Part, rest: int, missing: int) -> int:  # noqa: ARG002 - the interface
         if not missing:
@@ -325,6 +349,17 @@ class Distance(Fact):
 
     def singles(self, ats: Sequence[int]) -> int:  # noqa: ARG002 - the interface
         return 0
+
+    def within(self, part: Part, rest: int, missing: int, limit: int) -> int:
+        if missing < 2:
+            return rest
+        costs = self.costs(part, rest, missing)
+        # A node that is not among the cheapest takes the place of the dearest of these.
+        most = costs.scale * (limit - part.distance) - costs.least + costs.dearest
+        for cost, alike in costs.each:
+            if cost > most:
+                rest &= ~alike
+        return rest
 
 
 class DistanceMean(Fact):
@@ -382,7 +417,8 @@ class ShareSkew(Fact):
     """The difference between the largest and the smallest memory share."""
 
     def lower(self, part: Part, rest: int, missing: int) -> int:  # noqa: ARG002 - the interface
-        if missing or not self.problem.fits(part.chosen):
+        memory = self.problem.memory.total(part.chosen)
+        if missing or memory < self.problem.request.memory_kib:
             return 0
         shares = self.problem.shares_kib(part.chosen)
         return max(shares) - min(shares)
@@ -416,7 +452,7 @@ FACTS: Final[dict[str, FactKind]] = {
             "level",
             Level,
             "level",
-            "the lowest of llc (0), die (1), socket (2), machine (3) that the nodes share",
+            "what the nodes have in common: an llc (0), die (1), socket (2), or the machine (3)",
         ),
         FactKind("distance", Distance, "", "sum of the distances between the nodes, over pairs"),
         FactKind("distance_max", DistanceMax, "", "the largest distance between two of them"),

@@ -2,20 +2,30 @@
 
 Branch and bound, one size of set after the other. A step holds the nodes chosen so far (`Part`)
 and those that may still join; it is cut off when even the bounds of the facts, compared in the
-order of the policy, cannot beat the best set known. Two further rules keep regular hosts small:
-nodes that a fact of the leading order forbids are dropped at once (`_narrowed`), and of two
-interchangeable nodes the one that is no better in any fact joins only after the other
-(`_dominated`).
+order of the policy, cannot beat the best set known. Three further rules keep hosts small:
 
-The best value is found first, in an order that finds good sets early; then the lexicographically
-first set of that value, which is the answer that going through all sets would have given. Both
-passes are the same walk. `find` proves its answer, or says how far off it may be.
+* nodes without which the guest can no longer fit must join, and nodes with which it cannot may
+  not (`Weights.squeeze`);
+* nodes that alone would push a fact beyond the best are dropped (`Fact.within`);
+* of two interchangeable nodes, the one that is no better in any fact joins only after the other.
+
+The best value is found first, in an order that finds good sets early; then, if anything equal was
+passed over, the lexicographically first set of that value, which is the answer that going through
+all sets would have given. Both passes are the same walk.
 """
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from homenode.placement.facts import FACTS, Distance, FarthestPair, Nodes, Part, Value
+from homenode.placement.facts import (
+    FACTS,
+    Distance,
+    DistanceMean,
+    FarthestPair,
+    Nodes,
+    Part,
+    Value,
+)
 from homenode.placement.policies import Policy, Term
 from homenode.placement.problem import Problem
 from homenode.placement.weights import positions
@@ -27,7 +37,8 @@ class Found(NamedTuple):
     """The best set of positions (None: nothing fits), its values in the order of the policy.
 
     `proved` is False if time was up; then `bound` holds for each term the least value that could
-    still have been found, in so far as the terms before it are equal.
+    still have been found, in so far as the terms before it are equal. If it is no less than the
+    values, only a lexicographically earlier set of the same values may have been missed.
     """
 
     chosen: int | None
@@ -43,13 +54,14 @@ class _TimeIsUpError(Exception):
 class _BoundTerm:
     """A term of the policy with its fact's bounds, turned so that smaller is better."""
 
-    __slots__ = ("fact", "lower", "term")
+    __slots__ = ("exact", "fact", "lower", "term")
 
     def __init__(self, term: Term, problem: Problem) -> None:
         self.term = term
         self.fact = FACTS[term.fact].make(problem)
+        self.exact = term.step is None and term.sign > 0
         bound = self.fact.lower if term.sign > 0 else self.fact.upper
-        if term.step is None and term.sign > 0:
+        if self.exact:
             self.lower: Callable[[Part, int, int], Value] = bound
         else:
             self.lower = lambda part, rest, missing: term.value(bound(part, rest, missing))
@@ -60,7 +72,7 @@ class _BoundTerm:
 
     def singles(self, ats: Sequence[int]) -> list[Value] | Value:
         raw, term = self.fact.singles(ats), self.term
-        if term.step is None and term.sign > 0:
+        if self.exact:
             return raw
         return term.value(raw) if isinstance(raw, int) else list(map(term.value, raw))
 
@@ -72,12 +84,19 @@ class Search:
         self.problem = problem
         self.policy = policy
         self.terms = [_BoundTerm(term, problem) for term in policy.terms]
-        self.root = Part(0, 0, 0, [0] * len(problem.ids), (0, 0))
+        self.root = Part(0, 0, 0, [0] * len(problem.ids), 0, 0)
+        facts = [term.fact for term in self.terms]
+        self._near = next((fact for fact in facts if isinstance(fact, Distance)), None)
+        self._spatial = any(isinstance(fact, _SPATIAL) for fact in facts)
         self._clock: Callable[[], float] | None = None
         self._deadline = 0.0
+        self._start_anew()
+
+    def _start_anew(self) -> None:
         self._best: Vector | None = None
         self._best_chosen: int | None = None
         self._exactly: Vector | None = None
+        self._tied = False
         self._worse: list[int] = []
         self._rank: list[int] = []
 
@@ -88,22 +107,7 @@ class Search:
         """
         self._clock = clock
         self._deadline = clock() + time_limit_s if clock is not None else 0.0
-        self._best = self._best_chosen = self._exactly = None
-        self._rank = []
-        return self._run()
-
-    def vector(self, chosen: int) -> Vector:
-        """Return the values of one set in the order of the policy, as `find` compares them."""
-        return self._exact(self.part_of(chosen))
-
-    def part_of(self, chosen: int) -> Part:
-        """Return a set of positions with what is added up over it."""
-        part = self.root
-        for at in positions(chosen):
-            part = self._join(part, at)
-        return part
-
-    def _run(self) -> Found:
+        self._start_anew()
         sizes = self._sizes()
         size = 0
         try:
@@ -115,18 +119,21 @@ class Search:
             return self._unproved(sizes[sizes.index(size) :])
         if self._best is None:
             return Found(None, [], proved=True, bound=[])
-        proved = self._first_of_the_best(sizes)
+        proved = not self._tied or self._first_of_the_best(sizes)
         return Found(self._best_chosen, self._best, proved, self._best)
 
-    def _unproved(self, open_sizes: range) -> Found:
-        bound = self._lower_from(open_sizes)
-        if self._best is None:
-            self._fall_back()
-        if self._best is None:
-            return Found(None, [], proved=False, bound=[])
-        return Found(self._best_chosen, self._best, self._best <= bound, min(self._best, bound))
+    def vector(self, part: Part) -> Vector:
+        """Return the values of one set in the order of the policy, as `find` compares them."""
+        return [term.lower(part, 0, 0) for term in self.terms]
 
-    # -- sizes ------------------------------------------------------------------------------
+    def part_of(self, chosen: int) -> Part:
+        """Return a set of positions with what is added up over it."""
+        part = self.root
+        for at in positions(chosen):
+            part = self._join(part, at)
+        return part
+
+    # -- sizes --
 
     def _sizes(self) -> range:
         problem, request = self.problem, self.problem.request
@@ -134,16 +141,24 @@ class Search:
         if request.node_count is not None:
             return range(request.node_count, min(request.node_count, count) + 1)
         least = 1 if self._one_node_is_enough() else 2
-        while 1 < least <= count and not self._can_fit(self.root, problem.everything, least):
+        while 1 < least <= count and not self._can_fit(least):
             least += 1
         return range(least, count + 1)
 
     def _one_node_is_enough(self) -> bool:
+        # No node can hold the guest if the largest cpus and the largest memory together cannot.
         seats, memory = self.problem.seats, self.problem.memory
         return (
             bool(memory.of)
             and memory.descending[0][1] >= self.problem.request.memory_kib
             and seats.descending[0][1] >= self.problem.request.vcpus
+        )
+
+    def _can_fit(self, size: int) -> bool:
+        problem, everything = self.problem, self.problem.everything
+        return (
+            problem.seats.most(everything, size) >= problem.request.vcpus
+            and problem.memory.most(everything, size) >= problem.request.memory_kib
         )
 
     def _hopeless_from(self, size: int) -> bool:
@@ -155,6 +170,7 @@ class Search:
                 return False
             if floor > best:
                 return True
+        self._tied = True
         return True
 
     def _best_of_size(self, size: int) -> None:
@@ -165,7 +181,7 @@ class Search:
             self._prepare(earlier_only=False)
         self._walk(self.root, self.problem.everything, size)
 
-    # -- one node: the common case, without a walk --------------------------------------------
+    # -- one node: the common case, without a walk --
 
     def _best_single(self) -> None:
         problem, vcpus = self.problem, self.problem.request.vcpus
@@ -188,56 +204,50 @@ class Search:
                 fitting = [at for at, value in zip(fitting, values, strict=True) if value == least]
         self._best, self._best_chosen = vector, 1 << fitting[0]
 
-    # -- the walk -----------------------------------------------------------------------------
+    # -- the walk --
 
     def _prepare(self, *, earlier_only: bool) -> None:
         self._worse = self._dominated(earlier_only=earlier_only)
         self._rank = list(range(len(self.problem.ids))) if earlier_only else self._ranks()
 
-    def _walk(self, part: Part, rest: int, missing: int) -> bool:
-        # Whether the set that was looked for (`exactly`) has been found.
+    def _walk(self, part: Part, open_nodes: int, missing: int) -> bool:
+        # Whether the set that was looked for (`_exactly`) has been found.
         if self._clock is not None and self._clock() > self._deadline:
             raise _TimeIsUpError
-        while rest.bit_count() >= missing:
+        rest: int | None = open_nodes
+        while rest is not None and rest.bit_count() >= missing:
             rest, must = self._squeezed(part, rest, missing)
-            if rest >= 0:
+            if rest is not None:
                 rest = self._narrowed(part, rest, missing)
-            if rest < 0 or must & ~rest:
+            if rest is None or must & ~rest:
                 return False
-            at = self._next(part, must or rest)
+            at = self._next(part, rest, must or rest, missing)
             joined = self._join(part, at)
             rest &= ~(1 << at)
-            if missing > 1:
-                if self._walk(joined, rest, missing - 1):
+            if missing == 1:
+                if self._reached(joined):
                     return True
-            elif self._reached(joined):
+            elif self._walk(joined, rest, missing - 1):
                 return True
-            rest &= ~self._worse[at]
+            if rest & self._worse[at]:
+                self._tied = True
+                rest &= ~self._worse[at]
         return False
 
     def _reached(self, part: Part) -> bool:
-        if not self._can_fit(part, 0, 0):
+        if not self.problem.fits(part.chosen):
             return False
         if self._exactly is not None:
-            if self._exact(part) != self._exactly:
+            if self.vector(part) != self._exactly:
                 return False
             self._best_chosen = part.chosen
             return True
-        if self._narrowed(part, 0, 0) >= 0:
+        if self._narrowed(part, 0, 0) is not None:
             self._keep(part)
         return False
 
-    def _can_fit(self, part: Part, rest: int, missing: int) -> bool:
-        problem = self.problem
-        request = problem.request
-        seats = problem.seats.total(part.chosen) + problem.seats.most(rest, missing)
-        if seats < request.vcpus:
-            return False
-        memory = problem.memory.total(part.chosen) + problem.memory.most(rest, missing)
-        return memory >= request.memory_kib
-
-    def _squeezed(self, part: Part, rest: int, missing: int) -> tuple[int, int]:
-        """Return which of `rest` can, and which must, join for the guest to fit; -1: it cannot."""
+    def _squeezed(self, part: Part, rest: int, missing: int) -> tuple[int | None, int]:
+        """Return which of `rest` can, and which must, join for the guest to fit (None: it can't)."""
         problem, request = self.problem, self.problem.request
         must = 0
         for weights, needed in (
@@ -246,26 +256,45 @@ class Search:
         ):
             can, needs = weights.squeeze(rest, missing, needed - weights.total(part.chosen))
             if can < 0 or can.bit_count() < missing:
-                return -1, 0
+                return None, 0
             rest = can
             must |= needs
         return rest, must
 
-    def _narrowed(self, part: Part, rest: int, missing: int) -> int:
-        """Return those of `rest` that may join a set worth finding; -1 if there is no such set."""
+    def _narrowed(self, part: Part, rest: int, missing: int) -> int | None:
+        """Return those of `rest` that may join a set worth finding; None: there is no such set.
+
+        In the first pass that is one better than the best, in the second one of `_exactly` these
+        values.
+        """
         limit = self._exactly or self._best
         if limit is None:
             return rest
         for place, (term, best) in enumerate(zip(self.terms, limit, strict=True)):
-            value = term.lower(part, rest, missing)
-            if value > best:
-                return -1
-            rest = self._without_far(place, part, rest, missing)
-            if rest.bit_count() < missing:
-                return -1
+            before = -1
+            while rest != before:
+                value = term.lower(part, rest, missing)
+                if value > best:
+                    return None
+                before, rest = rest, self._within(place, part, rest, missing)
+                if rest.bit_count() < missing:
+                    return None
             if value < best and self._exactly is None:
                 return rest
-        return rest if self._exactly is not None else -1
+        if self._exactly is not None:
+            return rest
+        self._tied = True
+        return None
+
+    def _within(self, place: int, part: Part, rest: int, missing: int) -> int:
+        # Drop the nodes that alone would push the fact at `place` beyond the limit.
+        term = self.terms[place]
+        limit = (self._exactly or self._best or [])[place]
+        if not missing or not term.exact or not isinstance(limit, int):
+            return rest
+        if isinstance(term.fact, _WITH_LIMITS) and term.lower(part, rest, missing) < limit:
+            limit -= self._loses_on_a_tie(place, part, rest, missing)
+        return term.fact.within(part, rest, missing, limit)
 
     def _loses_on_a_tie(self, place: int, part: Part, rest: int, missing: int) -> bool:
         # Whether a set as good as the best in the terms up to `place` is no better in the others.
@@ -275,68 +304,40 @@ class Search:
             value = term.lower(part, rest, missing)
             if value != best:
                 return value > best
+        self._tied = True
         return True
 
-    def _without_far(self, place: int, part: Part, rest: int, missing: int) -> int:
-        # Drop the nodes that alone would push the fact at `place` beyond the limit.
-        term, fact = self.terms[place].term, self.terms[place].fact
-        limit = (self._exactly or self._best or [])[place]
-        if not missing or term.sign < 0 or term.step is not None or not isinstance(limit, int):
-            return rest
-        if isinstance(fact, FarthestPair):
-            limit -= self._loses_on_a_tie(place, part, rest, missing)
-            for at in positions(part.chosen):
-                for value, ring in fact.pairs.rings[at]:
-                    if value > limit:
-                        rest &= ~ring
-        elif isinstance(fact, Distance) and missing > 1:
-            return self._within_distance(part, rest, missing, limit)
-        return rest
-
-    def _within_distance(self, part: Part, rest: int, missing: int, best: int) -> int:
-        costs = self.problem.distances.doubled_costs(part.added, rest, missing)
-        doubled, left, dearest = 0, missing, 0
-        for cost, alike in costs:
-            taken = min(left, alike.bit_count())
-            doubled += cost * taken
-            left -= taken
-            dearest = cost
-            if not left:
-                break
-        slack = 2 * (best - part.distance) - doubled + dearest
-        for cost, alike in costs:
-            if cost > slack:
-                rest &= ~alike
-        return rest
-
-    # -- parts --------------------------------------------------------------------------------
+    def _next(self, part: Part, rest: int, among: int, missing: int) -> int:
+        # In the second pass the first one; else the one that adds least to the distance, if that
+        # counts, and of equal ones that which ranks first.
+        if self._exactly is not None:
+            return (among & -among).bit_length() - 1
+        rank, added = self._rank, part.added
+        if not self._spatial:
+            return min(positions(among), key=rank.__getitem__)
+        if self._near is not None and missing > 1:
+            for _, alike in self._near.costs(part, rest, missing).each:
+                if alike & among:
+                    return min(positions(alike & among), key=rank.__getitem__)
+        return min(positions(among), key=lambda at: (added[at], rank[at]))
 
     def _join(self, part: Part, at: int) -> Part:
-        problem = self.problem
-        distances = problem.distances.of[at]
-        levels = problem.levels.of[at]
-        level, farthest = part.facts_maximum
-        level, farthest = max(level, levels[at]), max(farthest, distances[at])
+        distances = self.problem.distances.of[at]
+        levels = self.problem.levels.of[at]
+        level, farthest = max(part.level, levels[at]), max(part.farthest, distances[at])
         for other in positions(part.chosen):
             level = max(level, levels[other])
             farthest = max(farthest, distances[other])
-        return Part(
-            part.chosen | 1 << at,
-            part.count + 1,
-            part.distance + part.added[at],
-            [added + distance for added, distance in zip(part.added, distances, strict=True)],
-            (level, farthest),
-        )
-
-    def _exact(self, part: Part) -> Vector:
-        return [term.lower(part, 0, 0) for term in self.terms]
+        added = [one + other for one, other in zip(part.added, distances, strict=True)]
+        distance = part.distance + part.added[at]
+        return Part(part.chosen | 1 << at, part.count + 1, distance, added, level, farthest)
 
     def _keep(self, part: Part) -> None:
-        vector = self._exact(part)
+        vector = self.vector(part)
         if self._best is None or vector < self._best:
-            self._best, self._best_chosen = vector, part.chosen
+            self._best, self._best_chosen, self._tied = vector, part.chosen, False
 
-    # -- order and dominance --------------------------------------------------------------------
+    # -- rank and dominance --
 
     def _attributes(self) -> list[tuple[Sequence[int], int]] | None:
         problem = self.problem
@@ -353,9 +354,8 @@ class Search:
         keys = [
             tuple(sign * of[at] for of, sign in attributes) for at in range(len(self.problem.ids))
         ]
-        order = sorted(range(len(keys)), key=keys.__getitem__)
         ranks = [0] * len(keys)
-        for place, at in enumerate(order):
+        for place, at in enumerate(sorted(range(len(keys)), key=keys.__getitem__)):
             ranks[at] = place
         return ranks
 
@@ -377,28 +377,18 @@ class Search:
                         worse[one] |= 1 << other
         return worse
 
-    def _next(self, part: Part, rest: int) -> int:
-        # In the first pass the nearest node, in the second the first one.
-        if self._exactly is not None:
-            return (rest & -rest).bit_length() - 1
-        added, rank = part.added, self._rank
-        return min(positions(rest), key=lambda at: (added[at], rank[at]))
-
-    # -- after the walk -----------------------------------------------------------------------
+    # -- after the walk --
 
     def _first_of_the_best(self, sizes: range) -> bool:
         """Find the lexicographically first set with the best value; False if time was up."""
         best, chosen = self._best, self._best_chosen
         assert best is not None  # noqa: S101 - for the type checker
         assert chosen is not None  # noqa: S101 - the same
-        equal_sizes = self._equal_sizes(sizes, best)
-        if not equal_sizes or (len(equal_sizes) == 1 and equal_sizes[0] == 1):
-            return True
         self._exactly = best
         self._prepare(earlier_only=True)
         firsts = [chosen]
         try:
-            for size in equal_sizes:
+            for size in self._equal_sizes(sizes, best):
                 if self._walk(self.root, self.problem.everything, size):
                     assert self._best_chosen is not None  # noqa: S101 - for the type checker
                     firsts.append(self._best_chosen)
@@ -410,14 +400,22 @@ class Search:
 
     def _equal_sizes(self, sizes: range, best: Vector) -> list[int]:
         for term, value in zip(self.terms, best, strict=True):
-            if isinstance(term.fact, Nodes) and term.term.step is None:
-                return [abs(value)]  # type: ignore[arg-type]
+            if isinstance(term.fact, Nodes) and isinstance(value, int) and term.term.step is None:
+                return [abs(value)]
         return list(sizes)
+
+    def _unproved(self, open_sizes: range) -> Found:
+        bound = self._lower_from(open_sizes)
+        if self._best is None:
+            self._fall_back()
+        if self._best is None:
+            return Found(None, [], proved=False, bound=[])
+        return Found(self._best_chosen, self._best, proved=False, bound=min(self._best, bound))
 
     def _lower_from(self, sizes: range) -> Vector:
         # The bound of all sets of these sizes; where fewer nodes win anyway, of the first size.
         rest = self.problem.everything
-        if isinstance(self.terms[0].fact, Nodes) and self.terms[0].term.sign > 0:
+        if isinstance(self.terms[0].fact, Nodes) and self.terms[0].exact:
             sizes = sizes[:1]
         return min([term.lower(self.root, rest, size) for term in self.terms] for size in sizes)
 
@@ -426,9 +424,13 @@ class Search:
         part, rest = self.root, self.problem.everything
         count = self.problem.request.node_count
         while rest and part.count != count:
-            at = self._next(part, rest)
+            at = self._next(part, rest, rest, 1)
             part = self._join(part, at)
             rest &= ~(1 << at)
-            if count in (None, part.count) and self._can_fit(part, 0, 0):
+            if count in (None, part.count) and self.problem.fits(part.chosen):
                 self._keep(part)
                 return
+
+
+_SPATIAL = (Distance, DistanceMean, FarthestPair)
+_WITH_LIMITS = (Distance, FarthestPair)

@@ -126,34 +126,70 @@ class Pairs:
                         reach[count] = value
         return reach
 
-    def doubled_costs(self, added: Sequence[int], rest: int, missing: int) -> list[tuple[int, int]]:
-        """Return what each node of `rest` costs at least, twice, as (cost, how many such nodes).
+    def costs(self, added: Sequence[int], rest: int, missing: int) -> "Costs":
+        """Return what each node of `rest` adds at least, if `missing` (2 or more) of it join.
 
-        `added[i]` is the sum of pairs between node i and the nodes already chosen; `missing`
-        nodes are still to be taken out of `rest`. Each pays its pairs with the chosen ones and
-        half of its pairs with the nearest `missing` - 1 others of `rest`. Ascending.
+        `added[i]` is the sum of the pairs between node i and the nodes chosen so far. A node pays
+        for its pairs with the chosen ones, and half of those with the `missing` - 1 others that
+        it is taken with, at best the nearest of `rest`.
         """
+        if len(self.twins) == len(self.of) and rest.bit_count() <= _FEW * missing:
+            return self._shared_costs(added, rest, missing)
         costs = []
-        others = missing - 1
         for twins in self.twins:
             alike = twins & rest
             if not alike:
                 continue
             at = (alike & -alike).bit_length() - 1
-            cost, wanted = 2 * added[at], others
+            cost, wanted = 2 * added[at], missing - 1
             for value, ring in self.rings[at]:
                 if not wanted:
                     break
-                found = (ring & rest).bit_count()
-                if found >= wanted:
-                    cost += value * wanted
-                    wanted = 0
-                else:
-                    cost += value * found
-                    wanted -= found
+                found = min(wanted, (ring & rest).bit_count())
+                cost += value * found
+                wanted -= found
             costs.append((cost, alike))
-        costs.sort()
-        return costs
+        return Costs(2, costs, missing)
+
+    def _shared_costs(self, added: Sequence[int], rest: int, missing: int) -> "Costs":
+        # A tighter bound where no nodes are alike: what a node pays for the chosen ones is charged
+        # half to itself and half, in equal parts, to those that it is taken with, so that dear
+        # neighbours are told from cheap ones. In units of 1 / (2 * others), to stay whole.
+        ats = list(positions(rest))
+        others = missing - 1
+        costs = []
+        for at in ats:
+            row = self.of[at]
+            pairs = sorted([others * row[other] + added[other] for other in ats if other != at])
+            costs.append((others * added[at] + sum(pairs[:others]), 1 << at))
+        return Costs(2 * others, costs, missing)
+
+
+class Costs:
+    """Least costs of nodes: (cost in units of 1/`scale`, the nodes that cost it), ascending.
+
+    `least` is what the cheapest `missing` of them cost together, and `dearest` what the last of
+    those does, in the same units.
+    """
+
+    __slots__ = ("dearest", "each", "least", "scale")
+
+    def __init__(self, scale: int, each: list[tuple[int, int]], missing: int) -> None:
+        self.scale = scale
+        self.each = sorted(each)
+        self.least = self.dearest = 0
+        for cost, alike in self.each:
+            taken = min(missing, alike.bit_count())
+            self.least += cost * taken
+            missing -= taken
+            self.dearest = cost
+            if not missing:
+                break
+
+
+_FEW = 4
+"""The tighter bound takes the square of the nodes left: where these are at most four for each
+that is missing, it saves more than it costs (measured on 16 to 64 nodes with random distances)."""
 
 
 def twins_of(matrices: Sequence[Sequence[Sequence[int]]]) -> list[int]:
