@@ -22,8 +22,9 @@ def suitable(view: View, request: GuestRequest) -> set[int]:
     for guest in view.guests:
         if guest.exclusive or request.exclusive:
             for vcpu in guest.vcpus:
-                if not pools.get(guest.pool, set(view.host.cpu_map)) <= set(vcpu.hard):
-                    cpus -= set(vcpu.hard)
+                pool = pools.get(guest.pool, set(view.host.cpu_map))
+                if not pool <= set(vcpu.hard):
+                    cpus -= set(vcpu.hard) & pool
     return cpus
 
 
@@ -75,8 +76,9 @@ def homes(view: View, cpus: set[int], policy: Policy) -> list[set[int]]:
                 reach &= cpus
             else:
                 reach = reach & set(vcpu.soft) or reach
-            nodes = set(view.host.nodes_of(CpuMap(reach)))
-            found.append(nodes & set(guest.node_affinity) if guest.node_affinity else nodes)
+            running = set(view.host.nodes_of(CpuMap(reach))) & _nodes(view.host, cpus)
+            home = running & set(guest.node_affinity) if guest.node_affinity else running
+            found.append(home if home or policy.admission == "libxl" else running)
     return found
 
 
@@ -102,7 +104,7 @@ def facts(view: View, request: GuestRequest, policy: Policy, chosen: tuple[int, 
     if policy.admission == "libxl":
         vcpus = sum(len(home & set(chosen)) for home in at_home)
     else:
-        vcpus = sum(1 for home in at_home if home & set(chosen) and home & _nodes(host, cpus))
+        vcpus = sum(1 for home in at_home if home & set(chosen))
     memory = {node: usable(view, node, policy) for node in chosen}
     with_self = [pairwise(host, a, b) for a in chosen for b in chosen]
     shares = list(view.share_rule(request.memory_kib, [memory[node] for node in sorted(chosen)]))

@@ -30,7 +30,7 @@ def test_the_demo_places_eight_guests_and_explains_one_refusal(tmp_path):
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count("100 % of its memory is there, as planned") == 8
-    for drawn in ("socket 1", "node 7", "desktop", "candidates, best first:"):
+    for drawn in ("socket 1", "node 7", "desktop", "candidates that fit:"):
         assert drawn in done.stdout
     refusal = done.stdout.split("guests/monster.cfg")[-1]
     assert "does not fit" in refusal

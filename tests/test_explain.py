@@ -48,6 +48,7 @@ def test_rivals_are_in_the_order_of_the_policy_and_every_node_is_accounted_for(d
     assert keys[1:] == sorted(keys[1:])
     if not decision.fits:
         said = {node for rejected in told.rejected for node in rejected.nodes}
+        assert not told.candidates
         alone = {
             node for node in view.host.node_map
             if node in view.host.nodes_of(view.host.cpu_map)

@@ -15,7 +15,7 @@ from homenode.host import Cpu, Cpupool, Host, Node
 from homenode.placement import View, place, policy
 from homenode.placement.policies import POLICIES, parse_order
 from homenode.placement.problem import prepare
-from homenode.placement.remedies import remedies_for, without
+from homenode.placement.remedies import remedies_for
 from homenode.placement.search import Search
 from test_search import orders, requests_on, views
 
@@ -316,10 +316,10 @@ def test_guests_to_stop_are_enough_and_each_of_them_is_needed(data):
         if remedy.kind == "guest":
             gone = [guest for guest in named if f" {guest.name} (" in remedy.text]
             assert gone
-            assert oracle.best(without(view, gone), request, name) is not None
+            assert oracle.best(view.without(gone), request, name) is not None
             for kept in gone:
                 fewer = [guest for guest in gone if guest is not kept]
-                assert oracle.best(without(view, fewer), request, name) is None
+                assert oracle.best(view.without(fewer), request, name) is None
 
 
 @settings(deadline=None, max_examples=60)
@@ -389,3 +389,122 @@ def test_steps_round_down_and_keep_the_order(one, other):
 
     assert value(one) == one // Fraction(3, 8)
     assert one > other or value(one) <= value(other)
+
+
+# -- defects that a review found --
+
+
+def test_vcpus_held_away_from_their_memory_count_where_they_run():
+    smt = host([64, 64])
+    held = Vcpu(0, CpuMap(range(4)), CpuMap(range(8)))
+    away = Guest("away", (held,) * 3, node_affinity=NodeMap([1]))
+    decision = place(View(smt, (away,)), wanted(4, 1), policy("vcpus"))
+    assert decision.nodes == NodeMap([1])
+    as_libxl = prepare(View(smt, (away,)), wanted(4, 1), as_libxl=True)
+    assert as_libxl.at_home == (0, 0), "libxl counts only where both are"
+
+
+def test_a_virtual_node_that_does_not_fit_is_named_with_what_is_short_there():
+    cells = (
+        VirtualNode(0, CpuMap([0]), 1 * GIB, node=0),
+        VirtualNode(1, CpuMap([1]), 3 * GIB, node=1),
+    )
+    request = wanted(2, 4, explicit=ExplicitNodes(NodeMap([0, 1]), "vnuma"), virtual_nodes=cells)
+    view = View(host([8, 2]))
+    decision = place(view, request, policy("balanced"))
+    assert "node 1 is 1024 MiB short" in decision.reason
+    (memory,) = [r for r in remedies_for(view, request, policy("balanced")) if r.kind == "memory"]
+    freed = float(memory.text.split()[1])
+    assert freed >= 1024
+
+
+def test_facts_of_explicit_nodes_are_true_even_where_the_guest_does_not_fit():
+    wish = ExplicitNodes(NodeMap([1, 2]), "nodes")
+    view = View(host([64, 2, 1]))
+    refused = place(view, wanted(2, 20, explicit=wish), policy("balanced"))
+    assert dict(refused.facts)["usable"] == 3 * GIB
+    wide = place(view, wanted(20, 3, explicit=wish), policy("balanced"))
+    assert dict(wide.facts)["share_skew"] == 1 * GIB
+
+
+def test_exclusive_vcpus_take_a_core_each_before_they_share_one():
+    smt = host([64], cpus=8, threads=2)
+    pins = place(View(smt), wanted(4, 1, exclusive=True), policy("balanced")).vcpus
+    assert [str(run.hard) for run in pins] == ["0", "2", "4", "6"]
+
+
+def test_exclusive_vcpus_lie_where_the_memory_does():
+    view = View(host([4, 4], cpus=8))
+    decision = place(view, wanted(10, 6, exclusive=True), policy("balanced"))
+    pinned = [cpu for run in decision.vcpus for cpu in run.hard]
+    assert len([cpu for cpu in pinned if cpu < 8]) == 5
+
+
+def test_pins_of_another_pool_hold_nothing_here():
+    pools = (Cpupool("P0", CpuMap(range(4))), Cpupool("P1", CpuMap(range(4, 8))))
+    straddling = Guest("g", (Vcpu(0, CpuMap([2, 3, 4, 5]), CpuMap()),), pool="P0")
+    view = View(host([8, 8]).replace(pools=pools), (straddling,))
+    assert place(view, wanted(4, 1, exclusive=True, pool="P1"), policy("balanced")).fits
+
+
+def test_a_device_on_a_node_that_the_host_lacks_is_nowhere_near():
+    request = wanted(1, 1, device_nodes=NodeMap([0, 77]))
+    assert (
+        dict(place(View(host([8, 8])), request, policy("balanced")).facts)["device_distance"] == 10
+    )
+
+
+def test_few_large_guests_are_stopped_rather_than_many_small_ones():
+    def running(name, gib):
+        return Guest(name, memory_by_node=MemoryByNode({0: gib * GIB}, "made up"), id=5)
+
+    guests = (running("a", 10), running("b", 5), running("c", 4), running("d", 3), running("e", 2))
+    told = remedies_for(View(host([0]), guests), wanted(1, 12), policy("balanced"))
+    (stopped,) = [remedy for remedy in told if remedy.kind == "guest"]
+    assert stopped.text.count(" on node 0)") == 2
+
+
+def test_a_guest_is_not_told_to_give_up_most_of_itself():
+    request = wanted(1, 12, guest_memory_kib=12 * GIB)
+    told = {r.kind: r.text for r in remedies_for(View(host([1])), request, policy("balanced"))}
+    assert "give the guest" not in told["memory"]
+    told = {r.kind: r.text for r in remedies_for(View(host([11])), request, policy("balanced"))}
+    assert "give the guest 1024 MiB less" in told["memory"]
+
+
+def test_committed_memory_of_a_guest_that_goes_is_free():
+    lazy = Host(
+        cpus=[Cpu(0, 0)],
+        nodes=[Node(0, present_kib=16 * GIB, free_kib=12 * GIB, committed_kib=14 * GIB)],
+    )
+    guest = Guest(
+        "lazy",
+        max_memory_kib=8 * GIB,
+        memory_by_node=MemoryByNode({0: 4 * GIB}, "made up"),
+        id=3,
+    )
+    view = View(lazy, (guest,))
+    assert not place(view, wanted(1, 8), policy("balanced")).fits
+    assert place(view.without([guest]), wanted(1, 8), policy("balanced")).fits
+
+
+def test_a_refusal_on_a_large_host_with_many_guests_ends_soon_enough_to_be_run_here():
+    nodes = 64
+    free = [4] * nodes
+    large = host(free)
+    own = [large.cpus_by_node[node] for node in range(nodes)]
+    guests = tuple(
+        Guest(
+            f"g{at}",
+            (Vcpu(0, large.cpu_map, own[at % nodes]),),
+            id=at + 1,
+            memory_by_node=MemoryByNode({at % nodes: GIB}, "made up"),
+        )
+        for at in range(300)
+    )
+    told = list(
+        remedies_for(View(large, guests), wanted(8, 300), policy("balanced"), clock=time.monotonic)
+    )
+    assert {remedy.kind for remedy in told} >= {"guest", "memory"}
+    (stopped,) = [remedy for remedy in told if remedy.kind == "guest"]
+    assert stopped.text.count("(") == 300 - 64 * 4

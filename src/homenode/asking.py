@@ -13,7 +13,7 @@ from homenode.rules.xen_request import anywhere, request
 
 
 class Overrides(NamedTuple):
-    """What outranks the guest's file; None and False leave the file's word.
+    """What is asked for beside the guest's file, and outranks it; None leaves the file's word.
 
     `nodes` is a list (``0-1,^3``), ``auto``, or ``N nodes`` for any N of them.
     """

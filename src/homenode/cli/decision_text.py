@@ -2,7 +2,9 @@
 
 from typing import TYPE_CHECKING
 
-from homenode.placement.decision import Candidate, Decision, MemoryShare, Rejected, Warned
+from homenode.host import LEVELS
+from homenode.placement.decision import Candidate, Decision, MemoryShare, Warned
+from homenode.placement.facts import FACTS
 from homenode.units import format_memory
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ def decision_document(told: "Explanation", digest: str) -> dict[str, object]:
         "memory_needed_kib": decision.memory_needed_kib,
         "facts": dict(decision.facts),
         "candidates": [_candidate(candidate) for candidate in told.candidates],
-        "rejected": [_rejected(rejected) for rejected in told.rejected],
+        "rejected": _rejected(told),
         "remedies": [
             {"kind": remedy.kind, "nodes": list(remedy.nodes), "text": remedy.text}
             for remedy in told.remedies
@@ -63,8 +65,12 @@ def _candidate(candidate: Candidate) -> dict[str, object]:
     }
 
 
-def _rejected(rejected: Rejected) -> dict[str, object]:
-    return {"nodes": list(rejected.nodes), "reason": rejected.reason}
+def _rejected(told: "Explanation") -> list[dict[str, object]]:
+    rivals = zip(told.candidates[1:], told.lost_by[1:], strict=True)
+    outranked = [(candidate.nodes, why) for candidate, why in rivals]
+    return [
+        {"nodes": list(nodes), "reason": reason} for nodes, reason in [*outranked, *told.rejected]
+    ]
 
 
 def decision_lines(decision: Decision) -> list[str]:
@@ -86,6 +92,8 @@ def decision_lines(decision: Decision) -> list[str]:
 def _headline(decision: Decision) -> str:
     if not decision.fits:
         return f"{decision.guest}: does not fit"
+    if not decision.nodes:
+        return f"{decision.guest}: no cpus of its own"
     noun = "node" if len(decision.nodes) == 1 else "nodes"
     return f"{decision.guest}: {noun} {decision.nodes}"
 
@@ -111,15 +119,9 @@ def explanation_lines(told: "Explanation") -> list[str]:
     """Return what `decision_lines` leaves out: rivals, what was passed over, remedies."""
     lines = []
     if told.candidates:
-        lines += ["", "candidates, best first:"]
-        lines += _table(
-            [
-                ("nodes", "distance", "vcpus/core", "cores short", "usable", "memory shares"),
-                *(_candidate_row(candidate) for candidate in told.candidates),
-            ]
-        )
+        lines += ["", "candidates that fit:", *_table(_candidate_rows(told))]
     if told.rejected:
-        lines += ["", "not taken:"]
+        lines += ["", "nodes that are not taken:"]
         lines += [f"  node {rejected.nodes}: {rejected.reason}" for rejected in told.rejected]
     if told.remedies:
         lines += ["", "what would make it fit (each was tried):"]
@@ -127,12 +129,22 @@ def explanation_lines(told: "Explanation") -> list[str]:
     return lines
 
 
-def _candidate_row(candidate: Candidate) -> tuple[str, ...]:
-    facts = dict(candidate.facts)
-    shares = " + ".join(format_memory(share.kib) for share in candidate.memory)
-    usable = format_memory(int(facts["usable"]))
-    columns = (facts["distance"], facts["vcpus_per_core"], facts["cores_short"])
-    return (str(candidate.nodes), *map(str, columns), usable, shares)
+def _candidate_rows(told: "Explanation") -> list[tuple[str, ...]]:
+    # Facts in which the candidates are all alike tell nothing.
+    facts = [dict(candidate.facts) for candidate in told.candidates]
+    names = [name for name in told.ranked_by if len({str(one[name]) for one in facts}) > 1]
+    rows = [("nodes", *names, "memory", "why")]
+    for candidate, values, why in zip(told.candidates, facts, told.lost_by, strict=True):
+        shares = " + ".join(format_memory(share.kib) for share in candidate.memory)
+        shown = (_spoken(name, values[name]) for name in names)
+        rows.append((str(candidate.nodes), *shown, shares, why))
+    return rows
+
+
+def _spoken(fact: str, value: float) -> str:
+    if fact == "level":
+        return LEVELS[int(value)]
+    return format_memory(int(value)) if FACTS[fact].unit == "KiB" else str(value)
 
 
 def _table(rows: list[tuple[str, ...]]) -> list[str]:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser
 
 _SHOWN = 5
+_LONGEST_S = 3600.0
 _EXAMPLES = """\
   homenode place -c capture:host.txt guest.cfg
   homenode place -c sim:try --policy spread guest.cfg
@@ -64,7 +65,9 @@ def decide(arguments: list[str], verb: str, *, explaining: bool) -> int:
         from homenode.placement.explain import explain  # noqa: PLC0415 - only where asked for
 
         limit = None if chosen.all else _SHOWN
-        told = explain(view, asked.request, asked.policy, decision, limit=limit)
+        told = explain(
+            view, asked.request, asked.policy, decision, limit=limit, clock=time.monotonic
+        )
         if chosen.json:
             documents.append(decision_document(told, _digest(seen)))
         else:
@@ -84,13 +87,25 @@ def _parser(verb: str, *, explaining: bool) -> "ArgumentParser":
     )
     made.add_argument(
         "--seconds",
-        type=float,
+        type=_seconds,
         default=TIME_LIMIT_S,
         metavar="S",
         help=f"how long to search on a very large host (default: {TIME_LIMIT_S})",
     )
-    made.add_argument("files", nargs="+", metavar="FILE", help="guest config in xl's syntax")
+    made.add_argument(
+        "files",
+        nargs="+",
+        metavar="FILE",
+        help="guest config in xl's syntax; of several, each is decided on as if it came alone",
+    )
     return made
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds <= _LONGEST_S:
+        raise ValueError(text)
+    return seconds
 
 
 def _look(driver: Driver) -> View:
@@ -114,9 +129,7 @@ def _as_if_new(view: View, name: str) -> tuple[View, tuple[Warned, ...]]:
     running = [guest for guest in view.guests if guest.name == name]
     if not running:
         return view, ()
-    from homenode.placement.remedies import without  # noqa: PLC0415 - rarely
-
     there = running[0].memory_by_node
     where = f" with memory on node {NodeMap(there.kib)}" if there is not None else ""
     text = f"{name} is running{where}; this is decided as if it were not"
-    return without(view, running), (Warned("already-running", text),)
+    return view.without(running), (Warned("already-running", text),)

@@ -1,8 +1,10 @@
-"""Candidates: sets of cpu nodes with the memory shares that they imply, and their facts."""
+"""What a set of cpu nodes means for a guest: memory shares, masks of vcpus, and facts."""
+
+from collections.abc import Sequence
 
 from homenode.bitmap import CpuMap
 from homenode.guest import GuestRequest
-from homenode.placement.decision import Candidate, MemoryShare, VcpuAffinity
+from homenode.placement.decision import MemoryShare, VcpuAffinity
 from homenode.placement.facts import FACTS, Part, Ratio
 from homenode.placement.problem import Problem
 from homenode.placement.weights import positions
@@ -22,21 +24,20 @@ def memory_of(problem: Problem, chosen: int) -> tuple[MemoryShare, ...]:
     )
 
 
-def facts_of(problem: Problem, part: Part) -> tuple[tuple[str, int | float], ...]:
-    """Return all facts of a set, as people read them: name and number."""
-    found = []
-    for name, kind in FACTS.items():
-        value = kind.make(problem).lower(part, 0, 0)
-        shown = round(value.above / value.below, 3) if isinstance(value, Ratio) else value
-        found.append((name, shown))
-    return tuple(found)
+class Measures:
+    """All facts of sets of nodes, not only those of a policy, as people read them."""
 
+    def __init__(self, problem: Problem) -> None:
+        self._facts = [(name, kind.make(problem)) for name, kind in FACTS.items()]
 
-def candidate_of(problem: Problem, part: Part) -> Candidate:
-    """Return the candidate that a set of nodes, which must fit, stands for."""
-    return Candidate(
-        problem.nodes(part.chosen), memory_of(problem, part.chosen), facts_of(problem, part)
-    )
+    def of(self, part: Part) -> tuple[tuple[str, int | float], ...]:
+        """Return name and number of each fact of one set."""
+        found: list[tuple[str, int | float]] = []
+        for name, fact in self._facts:
+            value = fact.lower(part, 0, 0)
+            shown = round(value.above / value.below, 3) if isinstance(value, Ratio) else value
+            found.append((name, shown))
+        return tuple(found)
 
 
 def affinities_of(problem: Problem, chosen: int) -> tuple[VcpuAffinity, ...]:
@@ -51,8 +52,8 @@ def affinities_of(problem: Problem, chosen: int) -> tuple[VcpuAffinity, ...]:
     for at in positions(chosen):
         home |= problem.cpus[at]
     pins = _pins(problem, chosen) if request.exclusive else list(request.hard)
-    softs: list[CpuMap] = list(request.soft) or [
-        home if node is None else problem.view.host.cpus_by_node[node]
+    softs: list[CpuMap | None] = list(request.soft) or [
+        (home or None) if node is None else problem.view.host.cpus_by_node[node]
         for node in _own_nodes(request)
     ]
     return tuple(_runs(request, pins, softs))
@@ -68,17 +69,35 @@ def _own_nodes(request: GuestRequest) -> list[int | None]:
 
 
 def _pins(problem: Problem, chosen: int) -> list[CpuMap]:
-    pins: list[CpuMap] = []
-    for at in positions(chosen):
-        own = problem.cpus[at]
-        if problem.request.whole_cores:
-            pins += [core for core in problem.view.host.cores if core <= own]
-        else:
-            pins += [CpuMap([cpu]) for cpu in own]
-    return pins[: problem.request.vcpus]
+    """Return a cpu, or a whole core, for each vcpu: as many on each node as memory is there."""
+    places = [_places(problem, problem.cpus[at]) for at in positions(chosen)]
+    shares = problem.shares_kib(chosen)
+    taken = [0] * len(places)
+    for _ in range(problem.request.vcpus):
+        open_ones = [at for at, own in enumerate(places) if taken[at] < len(own)]
+        if not open_ones:
+            break  # explicit nodes may have fewer cpus than vcpus
+        most = open_ones[0]
+        for at in open_ones:
+            # The one with the most memory for each vcpu, this one included.
+            if shares[at] * (taken[most] + 1) > shares[most] * (taken[at] + 1):
+                most = at
+        taken[most] += 1
+    return [pin for own, count in zip(places, taken, strict=True) for pin in own[:count]]
 
 
-def _runs(request: GuestRequest, pins: list[CpuMap], softs: list[CpuMap]) -> list[VcpuAffinity]:
+def _places(problem: Problem, cpus: CpuMap) -> list[CpuMap]:
+    cores = [core & cpus for core in problem.view.host.cores if core.bits & cpus.bits]
+    if problem.request.whole_cores:
+        return [core for core in cores if core in problem.view.host.cores]
+    # A thread of every core first, and only then the siblings.
+    turns = sorted((turn, cpu) for core in cores for turn, cpu in enumerate(core))
+    return [CpuMap([cpu]) for _, cpu in turns]
+
+
+def _runs(
+    request: GuestRequest, pins: Sequence[CpuMap], softs: Sequence[CpuMap | None]
+) -> list[VcpuAffinity]:
     # Neighbouring vcpus with equal masks are one line.
     runs: list[VcpuAffinity] = []
     first = 0
@@ -95,7 +114,7 @@ def _runs(request: GuestRequest, pins: list[CpuMap], softs: list[CpuMap]) -> lis
     return runs
 
 
-def _at(masks: list[CpuMap], vcpu: int) -> CpuMap | None:
+def _at(masks: Sequence[CpuMap | None], vcpu: int) -> CpuMap | None:
     # One map may stand for all vcpus.
     if not masks:
         return None

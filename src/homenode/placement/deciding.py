@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from homenode.bitmap import NodeMap
 from homenode.guest import ExplicitNodes, GuestRequest
-from homenode.placement.candidates import affinities_of, facts_of, memory_of
+from homenode.placement.candidates import Measures, affinities_of, memory_of
 from homenode.placement.decision import Decision, Gap, MemoryShare, Warned
 from homenode.placement.policies import Policy
 from homenode.placement.problem import Problem, prepare
@@ -36,6 +36,7 @@ def place(
     found = search.find(clock=clock, time_limit_s=time_limit_s)
     if found.chosen is None:
         return _refused(problem, policy, found)
+    part = search.part_of(found.chosen)
     return Decision(
         guest=request.name,
         policy=policy.name,
@@ -46,7 +47,7 @@ def place(
         vcpus=affinities_of(problem, found.chosen),
         memory_needed_kib=request.memory_kib,
         reason=_reason(problem, policy, found.chosen, found),
-        facts=facts_of(problem, search.part_of(found.chosen)),
+        facts=Measures(problem).of(part),
         virtual_nodes=request.virtual_nodes,
         gap=_gap(policy, found),
         warnings=_warnings(view),
@@ -69,7 +70,7 @@ def _reason(problem: Problem, policy: Policy, chosen: int, found: Found) -> str:
 def _gap(policy: Policy, found: Found) -> Gap | None:
     for term, value, bound in zip(policy.terms, found.vector, found.bound, strict=False):
         if value > bound:
-            return Gap(str(term), str(value), str(bound))
+            return Gap(term.fact, term.spoken(value), term.spoken(bound))
     return None
 
 
@@ -106,76 +107,95 @@ def what_is_short(problem: Problem) -> str:
     request, everything = problem.request, problem.everything
     if not problem.ids:
         return "no node has a cpu that the guest may use"
-    short = []
     seats, memory = problem.seats.total(everything), problem.memory.total(everything)
-    if seats < request.vcpus:
-        what = "cores" if request.whole_cores else "cpus"
-        short.append(f"it has {request.vcpus} vcpus, and there are {seats} {what} for it")
-    if memory < request.memory_kib:
-        short.append(
-            f"it needs {format_memory(request.memory_kib)}, and {format_memory(memory)} is usable"
-        )
+    short = shortages(problem, seats=seats, memory_kib=memory)
     if short:
-        return "; ".join(short)
-    if request.node_count is not None:
-        return f"no {request.node_count} nodes have enough cpus and memory together"
-    return "no set of nodes has enough cpus and memory together"
+        return short
+    nodes = "set of nodes has" if request.node_count is None else f"{request.node_count} nodes have"
+    return f"no {nodes} enough {problem.seat_word} and memory together"
+
+
+def shortages(problem: Problem, *, seats: int, memory_kib: int) -> str:
+    """Return what is short, and by how much, where there are these seats and this memory."""
+    request, short = problem.request, []
+    if memory_kib < request.memory_kib:
+        short.append(
+            f"{format_memory(request.memory_kib - memory_kib)} of memory short "
+            f"({format_memory(memory_kib)} {problem.memory_word}, "
+            f"{format_memory(request.memory_kib)} needed)"
+        )
+    if seats < request.vcpus:
+        word = problem.seat_word
+        short.append(f"{request.vcpus - seats} {word} short ({seats} for {request.vcpus} vcpus)")
+    return "; ".join(short)
 
 
 def _explicit(view: View, request: GuestRequest, policy: Policy, wish: ExplicitNodes) -> Decision:
     problem = prepare(view, request, as_libxl=policy.admission == "libxl", also=wish.nodes)
     chosen = problem.chosen(wish.nodes)
-    memory = _explicit_memory(problem, chosen, wish)
-    warnings = list(_warnings(view))
-    seats = problem.seats.total(chosen)
-    if seats < request.vcpus:
-        warnings.append(
-            Warned(
-                "fewer-cpus-than-vcpus",
-                f"node {wish.nodes} has {seats} cpus for the guest's {request.vcpus} vcpus",
-            )
-        )
+    short = _explicitly_short(problem, chosen, wish)
     reason = f"explicit: {wish.setting} names node {wish.nodes}"
-    if memory is None:
-        usable = format_memory(problem.memory.total(chosen))
-        needed = format_memory(request.memory_kib)
-        reason += f", but it does not fit: it needs {needed}, and {usable} is usable there"
     has_cpus = sum(1 << at for at in range(len(problem.ids)) if problem.cpus[at]) & chosen
     return Decision(
         guest=request.name,
         policy=policy.name,
-        fits=memory is not None,
+        fits=not short,
         optimal=True,
         nodes=problem.nodes(has_cpus),
-        memory=memory or (),
-        vcpus=affinities_of(problem, chosen),
+        memory=() if short else _explicit_memory(problem, chosen, wish),
+        vcpus=() if short else affinities_of(problem, chosen),
         memory_needed_kib=request.memory_kib,
-        reason=reason,
-        facts=facts_of(problem, Search(problem, policy).part_of(chosen)),
+        reason=f"{reason}, but it does not fit: {short}" if short else reason,
+        facts=Measures(problem).of(Search(problem, policy).part_of(chosen)),
         virtual_nodes=request.virtual_nodes,
-        warnings=tuple(warnings),
+        warnings=_warnings(view) + _few_cpus(problem, chosen, wish),
     )
 
 
-def _explicit_memory(
-    problem: Problem, chosen: int, wish: ExplicitNodes
-) -> tuple[MemoryShare, ...] | None:
-    # None if it does not fit. A virtual node's memory comes from its own node.
-    request = problem.request
-    if wish.setting != "vnuma" or not request.virtual_nodes:
-        if problem.memory.total(chosen) < request.memory_kib:
-            return None
+def _few_cpus(problem: Problem, chosen: int, wish: ExplicitNodes) -> tuple[Warned, ...]:
+    # Explicit nodes are checked for memory alone: to overcommit cpus is the user's to choose.
+    seats, vcpus = problem.seats.total(chosen), problem.request.vcpus
+    if seats >= vcpus:
+        return ()
+    text = f"node {wish.nodes} has {seats} {problem.seat_word} for the guest's {vcpus} vcpus"
+    return (Warned("fewer-cpus-than-vcpus", text),)
+
+
+def _explicitly_short(problem: Problem, chosen: int, wish: ExplicitNodes) -> str:
+    """Return what is short on the nodes of an explicit wish; nothing if the guest fits."""
+    if wish.setting != VIRTUAL_NODES:
+        memory = problem.memory.total(chosen)
+        return shortages(problem, seats=problem.request.vcpus, memory_kib=memory)
+    usable = dict(zip(problem.ids, problem.memory.of, strict=True))
+    return "; ".join(
+        f"node {node} is {format_memory(kib - usable.get(node, 0))} short "
+        f"({format_memory(usable.get(node, 0))} {problem.memory_word}, {format_memory(kib)} needed)"
+        for node, kib in _memory_of_cells(problem.request).items()
+        if kib > usable.get(node, 0)
+    )
+
+
+def _explicit_memory(problem: Problem, chosen: int, wish: ExplicitNodes) -> tuple[MemoryShare, ...]:
+    if wish.setting != VIRTUAL_NODES:
         return memory_of(problem, chosen)
+    page_kib = problem.request.page_kib
+    return tuple(
+        MemoryShare(node, kib, page_kib, "bound")
+        for node, kib in sorted(_memory_of_cells(problem.request).items())
+    )
+
+
+def _memory_of_cells(request: GuestRequest) -> dict[int, int]:
+    # A virtual node's memory comes from its own node; the overhead is put to the lowest.
     by_node: dict[int, int] = {}
     for cell in request.virtual_nodes:
         if cell.node is not None:
             by_node[cell.node] = by_node.get(cell.node, 0) + cell.memory_kib
-    overhead = request.memory_kib - sum(by_node.values())
-    if by_node and overhead > 0:
-        by_node[min(by_node)] += overhead
-    usable = dict(zip(problem.ids, problem.memory.of, strict=True))
-    if any(kib > usable.get(node, 0) for node, kib in by_node.items()):
-        return None
-    return tuple(
-        MemoryShare(node, kib, request.page_kib, "bound") for node, kib in sorted(by_node.items())
-    )
+    overhead_kib = request.memory_kib - sum(by_node.values())
+    if by_node and overhead_kib > 0:
+        by_node[min(by_node)] += overhead_kib
+    return by_node
+
+
+VIRTUAL_NODES = "vnuma"
+"""The setting of an `ExplicitNodes` that stands for the nodes of the virtual nodes."""

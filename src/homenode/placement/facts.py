@@ -56,6 +56,8 @@ class Value(Protocol):
 
     def __gt__(self, other: Any, /) -> bool: ...  # noqa: ANN401 - the same
 
+    def __neg__(self) -> Any: ...  # noqa: ANN401 - the same
+
 
 class Part:
     """Nodes chosen so far, and what has been added up over them.

@@ -13,8 +13,9 @@ the order transitive, which "equal within 10 %" (version 2 of the 2012 series) d
 from typing import Final, Literal, NamedTuple
 
 from homenode.errors import HomenodeError, ParseError
-from homenode.placement.facts import FACTS, Ratio
-from homenode.units import parse_memory_kib
+from homenode.host import LEVELS
+from homenode.placement.facts import FACTS, Ratio, Value
+from homenode.units import format_memory, parse_memory_kib
 
 
 class Term(NamedTuple):
@@ -28,6 +29,17 @@ class Term(NamedTuple):
     def __str__(self) -> str:
         step = f"~{self.step_text}" if self.step_text else ""
         return f"{'-' if self.sign < 0 else ''}{self.fact}{step}"
+
+    def spoken(self, value: Value) -> str:
+        """Return a compared value as people read it: the fact itself, in its unit."""
+        if not isinstance(value, int):
+            return str(value) if self.sign > 0 else str(-value)
+        plain = value if self.sign > 0 else -value
+        if self.step is not None:
+            plain = plain * self.step[0] // self.step[1]
+        if self.fact == "level" and self.step is None:
+            return LEVELS[plain]
+        return format_memory(plain) if FACTS[self.fact].unit == "KiB" else str(plain)
 
     def value(self, raw: int | Ratio) -> int | Ratio:
         """Return what is compared for a raw value of the fact: smaller is better."""

@@ -7,7 +7,7 @@ the order of positions is the order of nodes.
 from typing import NamedTuple
 
 from homenode.bitmap import CpuMap, NodeMap
-from homenode.guest import Guest, GuestRequest, Vcpu
+from homenode.guest import Guest, GuestRequest
 from homenode.host import LEVELS, UNREACHABLE_DISTANCE, Host
 from homenode.placement.view import View
 from homenode.placement.weights import Pairs, Weights, positions, twins_of
@@ -26,6 +26,7 @@ class Problem(NamedTuple):
 
     view: View
     request: GuestRequest
+    as_libxl: bool
     ids: tuple[int, ...]
     cpus: tuple[CpuMap, ...]
     seats: Weights
@@ -44,6 +45,16 @@ class Problem(NamedTuple):
     def everything(self) -> int:
         """All nodes in question."""
         return (1 << len(self.ids)) - 1
+
+    @property
+    def memory_word(self) -> str:
+        """What `memory` is called: libxl looks at what is free, not at what is usable."""
+        return "free" if self.as_libxl else "usable"
+
+    @property
+    def seat_word(self) -> str:
+        """What `seats` are called."""
+        return "cores" if self.request.whole_cores else "cpus"
 
     def nodes(self, chosen: int) -> NodeMap:
         """Return the node numbers of a set of positions."""
@@ -94,7 +105,7 @@ def _pinned(guest: Guest, pool: int) -> int:
     bits = 0
     for vcpu in guest.vcpus:
         if pool & ~vcpu.hard.bits:
-            bits |= vcpu.hard.bits
+            bits |= vcpu.hard.bits & pool
     return bits
 
 
@@ -124,6 +135,7 @@ def prepare(
     return Problem(
         view=view,
         request=request,
+        as_libxl=as_libxl,
         ids=ids,
         cpus=cpus,
         seats=Weights(_seats(host, request, cpus, cores)),
@@ -142,7 +154,8 @@ def prepare(
         levels=Pairs(levels, twins),
         local=Weights([row[at] for at, row in enumerate(distances)]),
         to_devices=tuple(
-            tuple(host.distance(node, device) for node in ids) for device in request.device_nodes
+            tuple(host.distance(node, device) for node in ids)
+            for device in request.device_nodes & host.node_map
         ),
     )
 
@@ -171,19 +184,14 @@ def _vcpus_at_home(
 ) -> tuple[list[int], tuple[tuple[int, int], ...]]:
     own_cpus = [view.host.cpus_by_node[node].bits for node in ids]
     counts: dict[int, int] = {}
-    pools = _pools(view.host)
-    for guest in view.guests:
-        pool = pools.get(guest.pool or "", view.host.cpu_map.bits)
-        affine = guest.node_affinity.bits if guest.node_affinity else -1
-        for vcpu in guest.vcpus:
-            reach = vcpu.hard.bits & pool & suitable.bits
-            if not as_libxl:
-                reach = _preferred(vcpu, pool)
-            home = 0
-            for at, cpus in enumerate(own_cpus):
-                if cpus & reach and affine >> ids[at] & 1:
-                    home |= 1 << at
-            counts[home] = counts.get(home, 0) + 1
+    for (reach, affine), count in _reaches(view, suitable, as_libxl=as_libxl).items():
+        running = sum(1 << at for at, cpus in enumerate(own_cpus) if cpus & reach)
+        affine_here = sum(1 << at for at, node in enumerate(ids) if affine >> node & 1)
+        home = running & affine_here
+        if not home and not as_libxl:
+            # Held away from its memory it still runs where it runs.
+            home = running
+        counts[home] = counts.get(home, 0) + count
     alone = [0] * len(ids)
     across = []
     for home, count in counts.items():
@@ -195,9 +203,18 @@ def _vcpus_at_home(
     return alone, tuple(sorted(across))
 
 
-def _preferred(vcpu: Vcpu, pool: int) -> int:
-    reach = vcpu.hard.bits & pool
-    return reach & vcpu.soft.bits or reach
+def _reaches(view: View, suitable: CpuMap, *, as_libxl: bool) -> dict[tuple[int, int], int]:
+    """Count the vcpus by (cpus that they may use, or prefer to; nodes of their guest's memory)."""
+    pools = _pools(view.host)
+    counts: dict[tuple[int, int], int] = {}
+    for guest in view.guests:
+        pool = pools.get(guest.pool or "", view.host.cpu_map.bits)
+        affine = guest.node_affinity.bits if guest.node_affinity else -1
+        for vcpu in guest.vcpus:
+            held = vcpu.hard.bits & pool
+            reach = held & suitable.bits if as_libxl else held & vcpu.soft.bits or held
+            counts[reach, affine] = counts.get((reach, affine), 0) + 1
+    return counts
 
 
 def _occupied(view: View) -> NodeMap:

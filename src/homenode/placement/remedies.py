@@ -1,116 +1,213 @@
-"""What would make a guest fit that does not: small changes, each verified by placing it again."""
+"""What would make a guest fit that does not: small changes, each verified by placing it again.
+
+Without a fixed number of nodes a guest fits as soon as all nodes in question hold it together,
+so most of what is tried costs a sum; the search only says where it would go.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 from homenode.bitmap import NodeMap
 from homenode.guest import Guest, GuestRequest
+from homenode.placement.deciding import TIME_LIMIT_S, place
 from homenode.placement.decision import Remedy
 from homenode.placement.policies import Policy
 from homenode.placement.problem import prepare, suitable_cpus
 from homenode.placement.search import Search
 from homenode.placement.view import View
+from homenode.placement.weights import Weights
 from homenode.units import format_memory
 
+Kind = Literal["nodes", "options"]
 
-def remedies_for(view: View, request: GuestRequest, policy: Policy) -> Iterator[Remedy]:
-    """Yield changes that make the guest fit, each verified by placing it again.
 
-    One change of each kind, and of each kind the smallest: nodes to allow, memory to free and
-    whose, memory or vcpus to give up; if no single one suffices, vcpus and memory together.
+def remedies_for(
+    view: View,
+    request: GuestRequest,
+    policy: Policy,
+    *,
+    clock: Callable[[], float] | None = None,
+) -> Iterator[Remedy]:
+    """Yield changes that make the guest fit.
+
+    One of each kind, and of each kind the smallest: nodes or options to allow, guests to stop
+    and what memory that frees, vcpus to drop, memory to free; if no single one suffices, vcpus
+    and memory together. With a `clock` (seconds) each one tried takes at most `TIME_LIMIT_S`.
     """
-    if request.explicit is not None:
-        yield from _let_go(view, request, policy)
-        # Explicit nodes are checked for memory alone; the user may want few cpus.
-        held = (view.host.cpus_of(request.explicit.nodes),)
-        bound = request._replace(explicit=None, hard=held, vcpus=1)
-        yield from _without_guests(view, bound, policy)
-        yield from _less_memory(view, bound, policy)
-        return
-    found = [
-        *_wider(view, request, policy),
-        *_without_guests(view, request, policy),
-        *_fewer_vcpus(view, request, policy),
-        *_less_memory(view, request, policy),
-    ]
-    yield from found or _smaller_altogether(view, request, policy)
+    trial = _Trial(view, request, policy, clock)
+    found = [*trial.looser(), *trial.fewer_guests(), *trial.fewer_vcpus(), *trial.less_memory()]
+    yield from found or trial.smaller_altogether()
 
 
-def _fits(view: View, request: GuestRequest, policy: Policy) -> NodeMap | None:
-    """Return the nodes of the guest placed again, or None."""
-    problem = prepare(view, request, as_libxl=policy.admission == "libxl")
-    found = Search(problem, policy).find()
-    return None if found.chosen is None else problem.nodes(found.chosen)
+class _Trial:
+    def __init__(
+        self,
+        view: View,
+        request: GuestRequest,
+        policy: Policy,
+        clock: Callable[[], float] | None,
+    ) -> None:
+        self.view = view
+        self.request = request
+        self.policy = policy
+        self.clock = clock
+        self.problem = prepare(view, request, as_libxl=policy.admission == "libxl")
 
+    def again(self, request: GuestRequest, view: View | None = None) -> NodeMap | None:
+        """Return the nodes of the guest placed again, None if it does not fit."""
+        decision = place(
+            view or self.view, request, self.policy, clock=self.clock, time_limit_s=TIME_LIMIT_S
+        )
+        memory = NodeMap(share.node for share in decision.memory)
+        return decision.nodes | memory if decision.fits else None
 
-def _let_go(view: View, request: GuestRequest, policy: Policy) -> Iterator[Remedy]:
-    assert request.explicit is not None  # noqa: S101 - for the type checker
-    nodes = _fits(view, request._replace(explicit=None), policy)
-    if nodes is not None:
-        setting = request.explicit.setting
-        yield Remedy("nodes", f"leave the choice to homenode ({setting}): node {nodes}", nodes)
+    # -- nodes and options to allow --
 
+    def looser(self) -> Iterator[Remedy]:
+        for changed, kind, text in self._loosened():
+            nodes = self.again(changed)
+            if nodes is not None:
+                yield Remedy(kind, f"{text}: node {nodes}", nodes)
 
-def _wider(view: View, request: GuestRequest, policy: Policy) -> Iterator[Remedy]:
-    for changed, kind, text in _loosened(view, request):
-        nodes = _fits(view, changed, policy)
+    def _loosened(self) -> Iterator[tuple[GuestRequest, Kind, str]]:
+        request, host = self.request, self.view.host
+        if request.explicit is not None:
+            text = f"leave the choice to homenode, not {request.explicit.setting}"
+            yield request._replace(explicit=None, soft=()), "nodes", text
+        if request.node_count is not None:
+            text = f"allow another number of nodes than {request.node_count}"
+            yield request._replace(node_count=None), "nodes", text
+        if request.hard and request.explicit is None:
+            held = host.nodes_of(suitable_cpus(self.view, request))
+            yield request._replace(hard=()), "nodes", f"allow more than node {held} in cpus="
+        if request.whole_cores:
+            yield request._replace(whole_cores=False), "options", "do without whole cores"
+        if request.exclusive:
+            yield request._replace(exclusive=False), "options", "do without exclusive cpus"
+        for pool in host.pools:
+            if pool.name != host.pool(request.pool).name:
+                text = f"create it in cpupool {pool.name}"
+                yield request._replace(pool=pool.name), "nodes", text
+
+    # -- guests to stop or move --
+
+    def fewer_guests(self) -> Iterator[Remedy]:
+        movable = [guest for guest in self.view.guests if not guest.is_control and _helps(guest)]
+        movable.sort(key=_memory_kib)
+        gone = self._smallest(movable) or self._few(movable)
+        nodes = self.again(self.request, self.view.without(gone)) if gone else None
         if nodes is not None:
-            yield Remedy(kind, f"{text}: node {nodes}", nodes)
+            yield Remedy("guest", f"stop or move {_named(gone)}: node {nodes}", nodes)
 
+    def _smallest(self, movable: Sequence[Guest]) -> list[Guest]:
+        return next(([guest] for guest in movable if self._frees_enough([guest])), [])
 
-def _loosened(
-    view: View, request: GuestRequest
-) -> Iterator[tuple[GuestRequest, Literal["nodes", "options"], str]]:
-    if request.node_count is not None:
-        text = f"allow another number of nodes than {request.node_count}"
-        yield request._replace(node_count=None), "nodes", text
-    if request.hard:
-        held = view.host.nodes_of(suitable_cpus(view, request))
-        yield request._replace(hard=()), "nodes", f"allow more than node {held} in cpus="
-    if request.whole_cores:
-        yield request._replace(whole_cores=False), "options", "do without whole cores"
-    if request.exclusive:
-        yield request._replace(exclusive=False), "options", "do without exclusive cpus"
-    for pool in view.host.pools:
-        if pool.name != view.host.pool(request.pool).name:
-            text = f"create it in cpupool {pool.name}"
-            yield request._replace(pool=pool.name), "nodes", text
+    def _few(self, movable: Sequence[Guest]) -> list[Guest]:
+        # The largest first until it is enough, and then none that is not needed.
+        gone: list[Guest] = []
+        for guest in reversed(movable):
+            gone.append(guest)
+            if self._frees_enough(gone):
+                break
+        else:
+            return []
+        for guest in sorted(gone, key=_memory_kib):
+            fewer = [other for other in gone if other is not guest]
+            if self._frees_enough(fewer):
+                gone = fewer
+        return gone
 
+    def _frees_enough(self, gone: Sequence[Guest]) -> bool:
+        request = self.request
+        if request.exclusive or any(guest.exclusive for guest in gone):
+            return self.again(request, self.view.without(gone)) is not None
+        problem = self.problem
+        freed = self.view.freed_kib(gone)
+        memory = [
+            kib + freed.get(node, 0) if self._counts(node) else kib
+            for node, kib in zip(problem.ids, problem.memory.of, strict=True)
+        ]
+        changed = problem._replace(memory=Weights(memory))
+        if request.explicit is None and request.node_count is None:
+            return changed.fits(changed.everything)
+        return self.again(request, self.view.without(gone)) is not None
 
-def _without_guests(view: View, request: GuestRequest, policy: Policy) -> Iterator[Remedy]:
-    """Free memory: the smallest guest whose going suffices, else the fewest, largest first."""
-    movable = [
-        guest
-        for guest in view.guests
-        if not guest.is_control and guest.memory_by_node is not None and guest.memory_by_node.kib
-    ]
-    movable.sort(key=_memory_kib)
-    for guest in movable:
-        nodes = _fits(without(view, [guest]), request, policy)
+    def _counts(self, node: int) -> bool:
+        return self.view.host.nodes_by_id[node].free_kib is not None
+
+    # -- a smaller guest --
+
+    def fewer_vcpus(self) -> Iterator[Remedy]:
+        wanted = self.request.vcpus
+        vcpus = self._most(wanted - 1, lambda some: self.request._replace(vcpus=some))
+        nodes = self.again(self.request._replace(vcpus=vcpus)) if vcpus else None
         if nodes is not None:
-            yield Remedy("guest", f"stop or move {_named([guest])}: node {nodes}", nodes)
+            yield Remedy("vcpus", f"drop {wanted - vcpus} of {wanted} vcpus: node {nodes}", nodes)
+
+    def less_memory(self) -> Iterator[Remedy]:
+        kib = self._most_memory(self.request)
+        nodes = self.again(self._with_memory(self.request, kib)) if kib else None
+        if nodes is not None:
+            short_kib = self.request.memory_kib - kib
+            short = format_memory(short_kib)
+            smaller = f", or give the guest {short} less"
+            may_shrink = short_kib < self.request.guest_memory_kib // 2
+            text = f"free {short} on node {nodes}{smaller if may_shrink else ''}"
+            yield Remedy("memory", text, nodes)
+
+    def smaller_altogether(self) -> Iterator[Remedy]:
+        request = self.request
+        bare = self._with_memory(request, 0)
+        vcpus = self._most(request.vcpus, lambda some: bare._replace(vcpus=some))
+        if not vcpus:
             return
-    gone: list[Guest] = []
-    for guest in reversed(movable):
-        gone.append(guest)
-        nodes = _fits(without(view, gone), request, policy)
+        narrow = request._replace(vcpus=vcpus)
+        kib = self._most_memory(narrow)
+        nodes = self.again(self._with_memory(narrow, kib)) if kib else None
         if nodes is not None:
-            needed = _all_needed(view, gone, request, policy)
-            nodes = _fits(without(view, needed), request, policy)
-            assert nodes is not None  # noqa: S101 - each left out was tried
-            yield Remedy("guest", f"stop or move {_named(needed)}: node {nodes}", nodes)
-            return
+            short = format_memory(request.memory_kib - kib)
+            text = f"drop {request.vcpus - vcpus} vcpus and free {short}: node {nodes}"
+            yield Remedy("shrink", text, nodes)
+
+    def _most_memory(self, request: GuestRequest) -> int:
+        """Return the most memory, in whole MiB, with which the guest fits; 0 if with none."""
+        mib = self._most(
+            (request.memory_kib - 1) // 1024, lambda some: self._with_memory(request, some * 1024)
+        )
+        return mib * 1024
+
+    @staticmethod
+    def _with_memory(request: GuestRequest, kib: int) -> GuestRequest:
+        # Virtual nodes shrink alike.
+        cells = tuple(
+            cell._replace(memory_kib=cell.memory_kib * kib // max(1, request.memory_kib))
+            for cell in request.virtual_nodes
+        )
+        return request._replace(memory_kib=kib, virtual_nodes=cells)
+
+    def _most(self, most: int, changed: Callable[[int], GuestRequest]) -> int:
+        # Fitting is monotone: what fits with more fits with less. The largest number that fits.
+        fits, fails = 0, most + 1
+        while fails - fits > 1:
+            middle = (fits + fails) // 2
+            if self._fits(changed(middle)):
+                fits = middle
+            else:
+                fails = middle
+        return fits
+
+    def _fits(self, request: GuestRequest) -> bool:
+        if request.explicit is not None:
+            return self.again(request) is not None
+        problem = self.problem._replace(request=request)
+        if request.node_count is None:
+            return problem.fits(problem.everything)
+        found = Search(problem, self.policy).find(clock=self.clock, time_limit_s=TIME_LIMIT_S)
+        return found.chosen is not None
 
 
-def _all_needed(
-    view: View, gone: list[Guest], request: GuestRequest, policy: Policy
-) -> list[Guest]:
-    needed = list(gone)
-    for guest in gone:
-        fewer = [other for other in needed if other is not guest]
-        if fewer and _fits(without(view, fewer), request, policy) is not None:
-            needed = fewer
-    return needed
+def _helps(guest: Guest) -> bool:
+    return guest.exclusive or _memory_kib(guest) > 0 or any(vcpu.hard for vcpu in guest.vcpus)
 
 
 def _memory_kib(guest: Guest) -> int:
@@ -120,78 +217,8 @@ def _memory_kib(guest: Guest) -> int:
 def _named(guests: Sequence[Guest]) -> str:
     return ", ".join(
         f"{guest.name} ({format_memory(_memory_kib(guest))} on node "
-        f"{NodeMap(guest.memory_by_node.kib if guest.memory_by_node else ())})"
+        f"{NodeMap(guest.memory_by_node.kib)})"
+        if guest.memory_by_node
+        else f"{guest.name} (its memory is unknown)"
         for guest in guests
     )
-
-
-def without(view: View, gone: Sequence[Guest]) -> View:
-    """Return the view as it would be if those guests were gone and their memory free."""
-    freed: dict[int, int] = {}
-    for guest in gone:
-        for node, kib in guest.memory_by_node.kib.items() if guest.memory_by_node else ():
-            freed[node] = freed.get(node, 0) + kib
-    nodes = [
-        node._replace(
-            free_kib=None if node.free_kib is None else node.free_kib + freed.get(node.id, 0)
-        )
-        for node in view.host.nodes
-    ]
-    left = tuple(guest for guest in view.guests if guest not in gone)
-    return view._replace(host=view.host.replace(nodes=nodes), guests=left)
-
-
-def _fewer_vcpus(view: View, request: GuestRequest, policy: Policy) -> Iterator[Remedy]:
-    vcpus = _most(request.vcpus - 1, lambda some: request._replace(vcpus=some), view, policy)
-    if vcpus:
-        nodes = _fits(view, request._replace(vcpus=vcpus), policy)
-        assert nodes is not None  # noqa: S101 - just found to fit
-        text = f"drop {request.vcpus - vcpus} of {request.vcpus} vcpus: node {nodes}"
-        yield Remedy("vcpus", text, nodes)
-
-
-def _less_memory(view: View, request: GuestRequest, policy: Policy) -> Iterator[Remedy]:
-    kib = _most_memory(view, request, policy)
-    if kib:
-        nodes = _fits(view, request._replace(memory_kib=kib), policy)
-        assert nodes is not None  # noqa: S101 - just found to fit
-        short = format_memory(request.memory_kib - kib)
-        text = f"free {short} on node {nodes}, or give the guest {short} less"
-        yield Remedy("memory", text, nodes)
-
-
-def _smaller_altogether(view: View, request: GuestRequest, policy: Policy) -> Iterator[Remedy]:
-    bare = request._replace(memory_kib=0)
-    vcpus = _most(request.vcpus, lambda some: bare._replace(vcpus=some), view, policy)
-    if not vcpus:
-        return
-    narrow = request._replace(vcpus=vcpus)
-    kib = _most_memory(view, narrow, policy)
-    nodes = _fits(view, narrow._replace(memory_kib=kib), policy) if kib else None
-    if nodes is not None:
-        short = format_memory(request.memory_kib - kib)
-        text = f"drop {request.vcpus - vcpus} vcpus and {short} of memory: node {nodes}"
-        yield Remedy("shrink", text, nodes)
-
-
-def _most_memory(view: View, request: GuestRequest, policy: Policy) -> int:
-    """Return the most memory, in whole MiB, with which the guest fits; 0 if with none."""
-    mib = _most(
-        (request.memory_kib - 1) // 1024,
-        lambda some: request._replace(memory_kib=some * 1024),
-        view,
-        policy,
-    )
-    return mib * 1024
-
-
-def _most(most: int, changed: Callable[[int], GuestRequest], view: View, policy: Policy) -> int:
-    # Fitting is monotone: what fits with more fits with less. The largest number that fits.
-    fits, fails = 0, most + 1
-    while fails - fits > 1:
-        middle = (fits + fails) // 2
-        if _fits(view, changed(middle), policy) is None:
-            fails = middle
-        else:
-            fits = middle
-    return fits

@@ -24,6 +24,7 @@ from homenode.placement.facts import (
     FarthestPair,
     Nodes,
     Part,
+    Ratio,
     Value,
 )
 from homenode.placement.policies import Policy, Term
@@ -70,7 +71,7 @@ class _BoundTerm:
         raw = self.fact.floor(count) if self.term.sign > 0 else None
         return None if raw is None else self.term.value(raw)
 
-    def singles(self, ats: Sequence[int]) -> list[Value] | Value:
+    def singles(self, ats: Sequence[int]) -> list[int] | list[Ratio] | list[int | Ratio] | Value:
         raw, term = self.fact.singles(ats), self.term
         if self.exact:
             return raw
@@ -247,7 +248,7 @@ class Search:
         return False
 
     def _squeezed(self, part: Part, rest: int, missing: int) -> tuple[int | None, int]:
-        """Return which of `rest` can, and which must, join for the guest to fit (None: it can't)."""
+        """Return which of `rest` can, and which must, join if the guest is to fit (None: never)."""
         problem, request = self.problem, self.problem.request
         must = 0
         for weights, needed in (

@@ -1,6 +1,6 @@
 """What a decision is made from: a host, its guests, and what is promised and not yet seen."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from homenode.guest import Guest
@@ -36,3 +36,41 @@ class View(NamedTuple):
     def usable_kib(self, node: Node) -> int:
         """Return what a new guest can get on `node`: truth 1. Unknown counts as nothing."""
         return max(0, (node.usable_kib or 0) - self.outstanding_kib.get(node.id, 0))
+
+    def without(self, gone: Collection[Guest]) -> "View":
+        """Return the view as it would be if those guests were gone and their memory free."""
+        freed, committed = self.freed_kib(gone), _committed_kib(gone)
+        nodes = [
+            node._replace(
+                free_kib=_plus(node.free_kib, freed.get(node.id, 0)),
+                committed_kib=_plus(node.committed_kib, -committed.get(node.id, 0)),
+            )
+            for node in self.host.nodes
+        ]
+        left = tuple(guest for guest in self.guests if guest not in gone)
+        return self._replace(host=self.host.replace(nodes=nodes), guests=left)
+
+    @staticmethod
+    def freed_kib(gone: Collection[Guest]) -> dict[int, int]:
+        """Return the memory by node that those guests have, in so far as that is known."""
+        freed: dict[int, int] = {}
+        for guest in gone:
+            for node, kib in guest.memory_by_node.kib.items() if guest.memory_by_node else ():
+                freed[node] = freed.get(node, 0) + kib
+        return freed
+
+
+def _plus(kib: int | None, more: int) -> int | None:
+    return None if kib is None else max(0, kib + more)
+
+
+def _committed_kib(gone: Collection[Guest]) -> dict[int, int]:
+    # What a guest may grow to is committed where its memory is, in proportion.
+    committed: dict[int, int] = {}
+    for guest in gone:
+        by_node = guest.memory_by_node.kib if guest.memory_by_node else {}
+        total = sum(by_node.values())
+        for node, kib in by_node.items():
+            most = kib * (guest.max_memory_kib or total) // total if total else 0
+            committed[node] = committed.get(node, 0) + most
+    return committed
