@@ -26,6 +26,8 @@ def decided(text, **overrides):
     [
         ('cpus_soft = "node:1"', {}, [1], "2-3"),
         ('cpus_soft = "node:1"\nnodes = ["2"]', {}, [2], "4-5"),
+        ('cpus_soft = "node:1"\nnodes = ["1", "2"]', {}, [1, 2], "2-5"),
+        ('cpus_soft = "4"\nnodes = ["2"]', {}, [2], "4"),
         ('cpus_soft = "node:1"', {"nodes": "3"}, [3], "6-7"),
         ('cpus_soft = "node:1"', {"nodes": "auto"}, [0], "0-1"),
         ('nodes = ["2"]', {"nodes": "auto"}, [0], "0-1"),
@@ -48,3 +50,14 @@ def test_the_policy_is_the_flags_then_the_files_then_the_default():
 def test_an_unknown_policy_in_the_file_is_placed_in_it():
     with pytest.raises(HomenodeError, match=r"g\.cfg:4: there is no policy 'fast'"):
         ask(GuestConfig.parse(BASE + 'nodes_policy = "fast"', source="g.cfg"), HOST)
+
+
+def test_a_node_without_cpus_cannot_be_asked_for_and_is_said():
+    nodes = [*HOST.nodes, Node(7, free_kib=1 << 24)]
+    host = HOST.replace(nodes=nodes, distances=None)
+    wide = GuestConfig.parse(BASE + 'nodes = ["1", "7"]')
+    asked = ask(wide, host)
+    assert asked.request.explicit.nodes == NodeMap([1])
+    assert [warned.code for warned in asked.warnings] == ["node-without-cpus"]
+    with pytest.raises(HomenodeError, match="node 7 has no cpus"):
+        ask(GuestConfig.parse(BASE), host, Overrides(nodes="7"))

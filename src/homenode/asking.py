@@ -9,7 +9,7 @@ from homenode.guest import ExplicitNodes, GuestRequest
 from homenode.host import Host
 from homenode.placement.decision import Warned
 from homenode.placement.policies import DEFAULT, Policy, policy
-from homenode.rules.xen_request import anywhere, request
+from homenode.rules.xen_request import anywhere, request, with_cpus
 
 
 class Overrides(NamedTuple):
@@ -38,9 +38,10 @@ def ask(config: GuestConfig, host: Host, overrides: Overrides = Overrides()) -> 
     The policy is that of the overrides, else the file's ``nodes_policy``, else the default.
     """
     made, oddities = request(config, host)
+    warnings = list(oddities)
     made = made._replace(whole_cores=overrides.whole_cores, exclusive=overrides.exclusive)
     if overrides.nodes is not None:
-        made = _with_nodes(made, overrides.nodes, host)
+        made = _with_nodes(made, overrides.nodes, host, warnings)
     name = overrides.policy or made.policy or DEFAULT
     try:
         chosen = policy(name)
@@ -48,10 +49,12 @@ def ask(config: GuestConfig, host: Host, overrides: Overrides = Overrides()) -> 
         if overrides.policy or not made.policy:
             raise
         raise config.error(error.message, at="nodes_policy", hint=error.hint) from None
-    return Asked(made, chosen, tuple(Warned(*oddity) for oddity in oddities))
+    return Asked(made, chosen, tuple(Warned(*warning) for warning in warnings))
 
 
-def _with_nodes(made: GuestRequest, text: str, host: Host) -> GuestRequest:
+def _with_nodes(
+    made: GuestRequest, text: str, host: Host, warnings: list[tuple[str, str]]
+) -> GuestRequest:
     text = text.strip()
     if text == "auto":
         return anywhere(made)
@@ -67,4 +70,5 @@ def _with_nodes(made: GuestRequest, text: str, host: Host) -> GuestRequest:
         raise HomenodeError(
             f"--nodes {text!r} names no node", hint="--nodes auto lets them be chosen"
         )
+    nodes = with_cpus(nodes, host, warnings)
     return anywhere(made)._replace(explicit=ExplicitNodes(nodes, "--nodes"))

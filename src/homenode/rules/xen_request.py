@@ -257,16 +257,41 @@ def _with_wishes(
         ]
         return anywhere(asked)._replace(node_count=nodes)
     if nodes is not None:
+        try:
+            nodes = with_cpus(nodes, host, warnings)
+        except HomenodeError as error:
+            raise config.error(f"nodes: {error.message}", at="nodes", hint=error.hint) from None
         wishes.insert(0, ExplicitNodes(nodes, "nodes"))
     if not wishes:
         return asked
     first, *others = wishes
     for wish in others:
-        if wish.setting != "cpus" and not wish.nodes <= first.nodes:
+        # Node affinity follows from soft affinity, so a part of the nodes will not do there.
+        agrees = wish.nodes <= first.nodes
+        if wish.setting == "cpus_soft" and first.setting == "nodes":
+            agrees = wish.nodes == first.nodes
+        if wish.setting != "cpus" and not agrees:
             warnings.append(_overruled(wish, f"{first.setting}, which names {first.nodes}"))
             if first.setting == "nodes":
                 asked = anywhere(asked)
     return asked._replace(explicit=first)
+
+
+def with_cpus(nodes: NodeMap, host: Host, warnings: list[tuple[str, str]]) -> NodeMap:
+    """Return those of `nodes` that xl can be told of, which are those with cpus.
+
+    A guest's node affinity follows from the masks of its vcpus (Xen, xen/common/sched/core.c,
+    domain_update_node_aff()), so memory of the others cannot be asked for. Adds a warning if
+    there are any; `HomenodeError` if there are only such.
+    """
+    lacking = NodeMap(node for node in nodes if not host.cpus_by_node[node])
+    if not lacking:
+        return nodes
+    text = f"node {lacking} has no cpus, and Xen gives a guest memory where its cpus are"
+    if lacking == nodes:
+        raise HomenodeError(text, hint=f"nodes with cpus are {host.nodes_of(host.cpu_map)}")
+    warnings.append(("node-without-cpus", f"{text}: none of it will come from there"))
+    return nodes - lacking
 
 
 def anywhere(asked: GuestRequest) -> GuestRequest:
