@@ -1,0 +1,55 @@
+"""docs/json.md names the keys that the documents have, and no others."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from homenode.cli.main import main
+
+DOCUMENT = (Path(__file__).parent.parent / "docs" / "json.md").read_text()
+
+
+def described():
+    """Return the documented keys by heading."""
+    found = {}
+    for section in DOCUMENT.split("\n## ")[1:]:
+        heading = section.split("\n", 1)[0]
+        found[heading] = set(re.findall(r"^\| `(\w+)` \|", section, flags=re.MULTILINE))
+    return found
+
+
+@pytest.fixture
+def documents(tmp_path, monkeypatch, capsys):
+    """Return an example of every kind of document, by heading."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.delenv("HOMENODE_URI", raising=False)
+    (tmp_path / "host.toml").write_text('name = "small"\nnodes = 2\ncores = 2\nmemory = "4GiB"\n')
+    (tmp_path / "web.cfg").write_text('name = "web"\nmemory = 1024\nvcpus = 1\n')
+    (tmp_path / "big.cfg").write_text('name = "big"\nmemory = 9000\nvcpus = 1\n')
+    host = f"sim:small?host={tmp_path / 'host.toml'}"
+
+    def run(verb, *arguments):
+        main([verb, "-c", host, "--json", *arguments])
+        return json.loads(capsys.readouterr().out)
+
+    decision = run("place", str(tmp_path / "web.cfg"))
+    refusal = run("explain", str(tmp_path / "big.cfg"))
+    created = run("create", str(tmp_path / "web.cfg"))
+    listed = run("list")
+    return {
+        "decision": decision,
+        "share": decision["memory"][0],
+        "candidate": decision["candidates"][0],
+        "remedy": refusal["remedies"][0],
+        "created": created["guests"][0],
+        "guest": listed["guests"][1],
+        "claim": run("claims")["claims"][0],
+        "affinity": run("affinity", "web", "1"),
+        "snapshot": run("topology"),
+    }
+
+
+def test_every_key_is_documented_and_every_documented_key_is_there(documents):
+    assert {heading: set(found) for heading, found in documents.items()} == described()
