@@ -107,7 +107,10 @@ def facts(view: View, request: GuestRequest, policy: Policy, chosen: tuple[int, 
         vcpus = sum(1 for home in at_home if home & set(chosen))
     memory = {node: usable(view, node, policy) for node in chosen}
     with_self = [pairwise(host, a, b) for a in chosen for b in chosen]
-    shares = list(view.share_rule(request.memory_kib, [memory[node] for node in sorted(chosen)]))
+    unclaimed = View(host, share_rule=view.share_rule)
+    given = [usable(unclaimed, node, policy) for node in sorted(chosen)]
+    shares = list(view.share_rule(request.memory_kib, given))
+    covered = all(kib <= memory[node] for node, kib in zip(sorted(chosen), shares, strict=True))
     return {
         "nodes": len(chosen),
         "level": max(common_level(host, a, b) for a in chosen for b in chosen),
@@ -123,7 +126,8 @@ def facts(view: View, request: GuestRequest, policy: Policy, chosen: tuple[int, 
             min(host.distance(node, device) for node in chosen) for device in request.device_nodes
         ),
         "share_skew": max(shares) - min(shares),
-        "fits": sum(memory.values()) >= request.memory_kib
+        "fits": covered
+        and sum(memory.values()) >= request.memory_kib
         and sum(seats(host, request, own[node]) for node in chosen) >= request.vcpus
         and bool(all_own),
     }

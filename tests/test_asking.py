@@ -31,6 +31,7 @@ def decided(text, **overrides):
         ('cpus_soft = "node:1"', {"nodes": "3"}, [3], "6-7"),
         ('cpus_soft = "node:1"', {"nodes": "auto"}, [0], "0-1"),
         ('nodes = ["2"]', {"nodes": "auto"}, [0], "0-1"),
+        ("", {"nodes": "all"}, [0, 1, 2, 3], "0-7"),
         ('nodes = ["2"]', {"nodes": "2 nodes"}, [0, 1], "0-3"),
         ('nodes = "2"', {"nodes": "0-2,^2"}, [0, 1], "0-3"),
     ],
@@ -59,5 +60,21 @@ def test_a_node_without_cpus_cannot_be_asked_for_and_is_said():
     asked = ask(wide, host)
     assert asked.request.explicit.nodes == NodeMap([1])
     assert [warned.code for warned in asked.warnings] == ["node-without-cpus"]
-    with pytest.raises(HomenodeError, match="node 7 has no cpus"):
+    with pytest.raises(HomenodeError, match="no cpus on node 7"):
         ask(GuestConfig.parse(BASE), host, Overrides(nodes="7"))
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "complaint"),
+    [
+        ("", {"policy": ""}, "no policy ''"),
+        ("", {"nodes": "0 nodes"}, "ask for 1 to 4"),
+        ("", {"nodes": "\u0663 nodes"}, "not a node number"),
+        ("", {"nodes": "9" * 50 + " nodes"}, "ask for 1 to 4"),
+        ("nodes = 5", {}, "g.cfg:4"),
+    ],
+)
+def test_wishes_that_cannot_be_are_refused(text, overrides, complaint):
+    with pytest.raises(HomenodeError) as caught:
+        ask(GuestConfig.parse(BASE + text, source="g.cfg"), HOST, Overrides(**overrides))
+    assert complaint in str(caught.value)

@@ -136,6 +136,17 @@ def test_promised_memory_is_not_free(name):
     assert nodes_of(view, wanted(1, 4), name) == (1,)
 
 
+def test_a_share_that_is_promised_to_others_is_not_planned_on():
+    # Xen, which knows no claims, would take 25 GiB of node 0, where 20 are left.
+    view = View(host([40, 40, 40]), outstanding_kib={0: 20 * GIB})
+    decision = place(view, wanted(1, 50), policy("first-fit"))
+    assert decision.nodes == NodeMap([1, 2])
+    assert not place(View(host([40, 40]), (), {0: 20 * GIB}), wanted(1, 50), policy("xapi")).fits
+    wish = ExplicitNodes(NodeMap([0, 1]), "nodes")
+    refused = place(view, wanted(1, 50, explicit=wish), policy("balanced"))
+    assert "its share of node 0 is promised" in refused.reason
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_nodes_without_cpus_or_memory_and_holes_in_numbering_are_no_trouble(name):
     odd = Host(

@@ -42,11 +42,12 @@ def ask(config: GuestConfig, host: Host, overrides: Overrides = Overrides()) -> 
     made = made._replace(whole_cores=overrides.whole_cores, exclusive=overrides.exclusive)
     if overrides.nodes is not None:
         made = _with_nodes(made, overrides.nodes, host, warnings)
-    name = overrides.policy or made.policy or DEFAULT
+    from_file = overrides.policy is None and made.policy is not None
+    name = made.policy if overrides.policy is None else overrides.policy
     try:
-        chosen = policy(name)
+        chosen = policy(DEFAULT if name is None else name)
     except HomenodeError as error:
-        if overrides.policy or not made.policy:
+        if not from_file:
             raise
         raise config.error(error.message, at="nodes_policy", hint=error.hint) from None
     return Asked(made, chosen, tuple(Warned(*warning) for warning in warnings))
@@ -59,13 +60,15 @@ def _with_nodes(
     if text == "auto":
         return anywhere(made)
     count, space, word = text.partition(" ")
-    if space and word.strip() in ("node", "nodes") and count.isdecimal() and len(count) < 6:
-        if not 0 < int(count) <= len(host.nodes):
+    if space and word.strip() in ("node", "nodes") and count.isascii() and count.isdecimal():
+        if len(count) > 5 or not 0 < int(count) <= len(host.nodes):
             raise HomenodeError(
-                f"--nodes {text!r}: this host has {len(host.nodes)} nodes", hint="ask for fewer"
+                f"--nodes {text[:40]!r}: this host has {len(host.nodes)} nodes",
+                hint=f"ask for 1 to {len(host.nodes)} of them",
             )
         return anywhere(made)._replace(node_count=int(count))
-    nodes = NodeMap.parse_libvirt(text, within=host.node_map)
+    everywhere = host.nodes_of(host.cpu_map)
+    nodes = everywhere if text == "all" else NodeMap.parse_libvirt(text, within=host.node_map)
     if not nodes:
         raise HomenodeError(
             f"--nodes {text!r} names no node", hint="--nodes auto lets them be chosen"

@@ -150,6 +150,13 @@ class Bitmap:
             str(first) if first == last else f"{first}-{last}" for first, last in self.ranges()
         )
 
+    @property
+    def named(self) -> str:
+        """The map with its noun: ``node 3``, ``nodes 0-1,4``, ``no nodes``."""
+        if not self.bits:
+            return f"no {self.noun}s"
+        return f"{self.noun}{'s' if len(self) > 1 else ''} {self}"
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}.parse({str(self)!r})"
 

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from homenode.drawing import name_text, printable
 from homenode.host import LEVELS
 from homenode.placement.decision import Candidate, Decision, MemoryShare, Warned
 from homenode.placement.facts import FACTS
@@ -86,16 +87,12 @@ def decision_lines(decision: Decision) -> list[str]:
     if decision.gap is not None:
         gap = decision.gap
         lines.append(f"  not proved: {gap.fact} is {gap.value}, and might be as low as {gap.bound}")
-    return lines + warning_lines(decision.warnings)
+    return list(map(printable, lines + warning_lines(decision.warnings)))
 
 
 def _headline(decision: Decision) -> str:
-    if not decision.fits:
-        return f"{decision.guest}: does not fit"
-    if not decision.nodes:
-        return f"{decision.guest}: no cpus of its own"
-    noun = "node" if len(decision.nodes) == 1 else "nodes"
-    return f"{decision.guest}: {noun} {decision.nodes}"
+    name = name_text(decision.guest)
+    return f"{name}: {decision.nodes.named if decision.fits else 'does not fit'}"
 
 
 def _vcpu_lines(decision: Decision) -> list[str]:
@@ -122,11 +119,11 @@ def explanation_lines(told: "Explanation") -> list[str]:
         lines += ["", "candidates that fit:", *_table(_candidate_rows(told))]
     if told.rejected:
         lines += ["", "nodes that are not taken:"]
-        lines += [f"  node {rejected.nodes}: {rejected.reason}" for rejected in told.rejected]
+        lines += [f"  {rejected.nodes.named}: {rejected.reason}" for rejected in told.rejected]
     if told.remedies:
         lines += ["", "what would make it fit (each was tried):"]
         lines += [f"  - {remedy.text}" for remedy in told.remedies]
-    return lines
+    return list(map(printable, lines))
 
 
 def _candidate_rows(told: "Explanation") -> list[tuple[str, ...]]:

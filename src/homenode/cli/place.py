@@ -33,7 +33,10 @@ _EXAMPLES = """\
   homenode place -c sim:try --policy 'nodes,distance,-usable~4G' guest.cfg
   homenode place -c sim:try --nodes '2 nodes' --json guest.cfg
 
-The exit status is 0 if the guest fits and 1 if it does not; --json prints a document either way.
+The exit status is 0 if the guest fits and 1 if it does not; --json prints a document either way:
+{"version": 1, "guest", "policy", "fits", "optimal", "nodes", "memory", "vcpus", "virtual_nodes",
+"memory_needed_kib", "facts", "candidates", "rejected", "remedies", "reason", "warnings",
+"snapshot"}; a list of them for several files. docs/json.md tells what the keys mean.
 """
 
 
@@ -130,6 +133,6 @@ def _as_if_new(view: View, name: str) -> tuple[View, tuple[Warned, ...]]:
     if not running:
         return view, ()
     there = running[0].memory_by_node
-    where = f" with memory on node {NodeMap(there.kib)}" if there is not None else ""
-    text = f"{name} is running{where}; this is decided as if it were not"
+    where = f" with memory on {NodeMap(there.kib).named}" if there is not None else ""
+    text = f"{name[:40]} is running{where}; this is decided as if it were not"
     return view.without(running), (Warned("already-running", text),)

@@ -10,6 +10,7 @@ from homenode.placement.policies import Policy
 from homenode.placement.problem import Problem, prepare
 from homenode.placement.search import Found, Search
 from homenode.placement.view import View
+from homenode.placement.weights import positions
 from homenode.units import format_memory
 
 TIME_LIMIT_S = 0.05
@@ -78,7 +79,7 @@ def _warnings(view: View) -> tuple[Warned, ...]:
     unknown = [node.id for node in view.host.nodes if node.free_kib is None]
     if not unknown:
         return ()
-    text = f"free memory of node {NodeMap(unknown)} is unknown: nothing is placed there"
+    text = f"free memory of {NodeMap(unknown).named} is unknown: nothing is placed there"
     return (Warned("free-memory-unknown", text),)
 
 
@@ -134,7 +135,7 @@ def _explicit(view: View, request: GuestRequest, policy: Policy, wish: ExplicitN
     problem = prepare(view, request, as_libxl=policy.admission == "libxl", also=wish.nodes)
     chosen = problem.chosen(wish.nodes)
     short = _explicitly_short(problem, chosen, wish)
-    reason = f"explicit: {wish.setting} names node {wish.nodes}"
+    reason = f"explicit: {wish.setting} names {wish.nodes.named}"
     has_cpus = sum(1 << at for at in range(len(problem.ids)) if problem.cpus[at]) & chosen
     return Decision(
         guest=request.name,
@@ -157,7 +158,7 @@ def _few_cpus(problem: Problem, chosen: int, wish: ExplicitNodes) -> tuple[Warne
     seats, vcpus = problem.seats.total(chosen), problem.request.vcpus
     if seats >= vcpus:
         return ()
-    text = f"node {wish.nodes} has {seats} {problem.seat_word} for the guest's {vcpus} vcpus"
+    text = f"{wish.nodes.named}: {seats} {problem.seat_word} for the guest's {vcpus} vcpus"
     return (Warned("fewer-cpus-than-vcpus", text),)
 
 
@@ -165,7 +166,8 @@ def _explicitly_short(problem: Problem, chosen: int, wish: ExplicitNodes) -> str
     """Return what is short on the nodes of an explicit wish; nothing if the guest fits."""
     if wish.setting != VIRTUAL_NODES:
         memory = problem.memory.total(chosen)
-        return shortages(problem, seats=problem.request.vcpus, memory_kib=memory)
+        short = shortages(problem, seats=problem.request.vcpus, memory_kib=memory)
+        return short or _claimed_share(problem, chosen)
     usable = dict(zip(problem.ids, problem.memory.of, strict=True))
     return "; ".join(
         f"node {node} is {format_memory(kib - usable.get(node, 0))} short "
@@ -173,6 +175,14 @@ def _explicitly_short(problem: Problem, chosen: int, wish: ExplicitNodes) -> str
         for node, kib in _memory_of_cells(problem.request).items()
         if kib > usable.get(node, 0)
     )
+
+
+def _claimed_share(problem: Problem, chosen: int) -> str:
+    # The hypervisor, which knows no claims, would take what is promised to others.
+    shares = zip(positions(chosen), problem.shares_kib(chosen), strict=True)
+    over = [at for at, kib in shares if kib > problem.memory.of[at]]
+    nodes = NodeMap(problem.ids[at] for at in over)
+    return f"its share of {nodes.named} is promised to guests that are being built" if over else ""
 
 
 def _explicit_memory(problem: Problem, chosen: int, wish: ExplicitNodes) -> tuple[MemoryShare, ...]:

@@ -19,7 +19,9 @@ class Problem(NamedTuple):
     """The nodes that can be cpu nodes of the guest, and what the facts are made from.
 
     `seats` are the vcpus that a node can take (cpus, or cores where each vcpu wants its own);
-    `memory` is what a node can give, in KiB; `alone` are the vcpus at home on that node only,
+    `memory` is what a node can give, in KiB, and `unclaimed` what it could if nothing were
+    promised to others: what the hypervisor, which knows no claims, spreads a guest over;
+    `claimed` are the nodes where the two differ; `alone` are the vcpus at home on that node only,
     `across` those at home on several, as (nodes, vcpus), `at_home` both. `holes` is the memory
     of a node that no guest is on yet, 0 for the others. `levels` and `distances` are over pairs.
     """
@@ -31,6 +33,8 @@ class Problem(NamedTuple):
     cpus: tuple[CpuMap, ...]
     seats: Weights
     memory: Weights
+    unclaimed: tuple[int, ...]
+    claimed: int
     cores: Weights
     alone: Weights
     across: tuple[tuple[int, int], ...]
@@ -65,16 +69,23 @@ class Problem(NamedTuple):
         return sum(1 << at for at, node in enumerate(self.ids) if node in nodes)
 
     def fits(self, chosen: int) -> bool:
-        """Return whether the guest's vcpus and memory fit on the chosen nodes."""
-        return (
-            self.seats.total(chosen) >= self.request.vcpus
-            and self.memory.total(chosen) >= self.request.memory_kib
-        )
+        """Return whether the guest's vcpus and memory fit on the chosen nodes.
+
+        Memory fits if the share of each node, as the hypervisor will spread it, is covered there.
+        """
+        if self.seats.total(chosen) < self.request.vcpus:
+            return False
+        if self.memory.total(chosen) < self.request.memory_kib:
+            return False
+        if not self.claimed & chosen:
+            return True
+        shares = zip(positions(chosen), self.shares_kib(chosen), strict=True)
+        return all(kib <= self.memory.of[at] for at, kib in shares)
 
     def shares_kib(self, chosen: int) -> list[int]:
-        """Return the memory that comes from each chosen node, ascending; the set must fit."""
-        usable = [self.memory.of[at] for at in positions(chosen)]
-        return list(self.view.share_rule(self.request.memory_kib, usable))
+        """Return the memory that comes from each chosen node, ascending; they must suffice."""
+        given = [self.unclaimed[at] for at in positions(chosen)]
+        return list(self.view.share_rule(self.request.memory_kib, given))
 
 
 def suitable_cpus(view: View, request: GuestRequest) -> CpuMap:
@@ -125,7 +136,9 @@ def prepare(
     ids = tuple(wanted)
     cpus = tuple(host.cpus_by_node[node] & suitable for node in ids)
     cores = [_cores(host, own.bits, whole=False) for own in cpus]
-    memory = [_memory_kib(view, node, as_libxl=as_libxl) for node in ids]
+    unclaimed = [_memory_kib(view, node, as_libxl=as_libxl) for node in ids]
+    owed = [0 if as_libxl else view.outstanding_kib.get(node, 0) for node in ids]
+    memory = [max(0, kib - claim) for kib, claim in zip(unclaimed, owed, strict=True)]
     alone, across = _vcpus_at_home(view, ids, suitable, as_libxl=as_libxl)
     occupied = _occupied(view)
     rows = [at for at, node in enumerate(host.nodes) if node.id in wanted]
@@ -140,6 +153,8 @@ def prepare(
         cpus=cpus,
         seats=Weights(_seats(host, request, cpus, cores)),
         memory=Weights(memory),
+        unclaimed=tuple(unclaimed),
+        claimed=sum(1 << at for at, kib in enumerate(memory) if kib < unclaimed[at]),
         cores=Weights(cores),
         alone=Weights(alone),
         across=across,
@@ -162,7 +177,7 @@ def prepare(
 
 def _memory_kib(view: View, node: int, *, as_libxl: bool) -> int:
     found = view.host.nodes_by_id[node]
-    return (found.free_kib or 0) if as_libxl else view.usable_kib(found)
+    return (found.free_kib if as_libxl else found.usable_kib) or 0
 
 
 def _cores(host: Host, cpus: int, *, whole: bool) -> int:

@@ -20,6 +20,9 @@ from homenode.units import format_memory
 
 Kind = Literal["nodes", "options"]
 
+_LONGEST = 40
+"""Characters of a guest's name that a sentence has room for."""
+
 
 def remedies_for(
     view: View,
@@ -67,7 +70,7 @@ class _Trial:
         for changed, kind, text in self._loosened():
             nodes = self.again(changed)
             if nodes is not None:
-                yield Remedy(kind, f"{text}: node {nodes}", nodes)
+                yield Remedy(kind, f"{text}: {nodes.named}", nodes)
 
     def _loosened(self) -> Iterator[tuple[GuestRequest, Kind, str]]:
         request, host = self.request, self.view.host
@@ -79,7 +82,7 @@ class _Trial:
             yield request._replace(node_count=None), "nodes", text
         if request.hard and request.explicit is None:
             held = host.nodes_of(suitable_cpus(self.view, request))
-            yield request._replace(hard=()), "nodes", f"allow more than node {held} in cpus="
+            yield request._replace(hard=()), "nodes", f"allow more than {held.named} in cpus="
         if request.whole_cores:
             yield request._replace(whole_cores=False), "options", "do without whole cores"
         if request.exclusive:
@@ -97,7 +100,7 @@ class _Trial:
         gone = self._smallest(movable) or self._few(movable)
         nodes = self.again(self.request, self.view.without(gone)) if gone else None
         if nodes is not None:
-            yield Remedy("guest", f"stop or move {_named(gone)}: node {nodes}", nodes)
+            yield Remedy("guest", f"stop or move {_named(gone)}: {nodes.named}", nodes)
 
     def _smallest(self, movable: Sequence[Guest]) -> list[Guest]:
         return next(([guest] for guest in movable if self._frees_enough([guest])), [])
@@ -128,9 +131,14 @@ class _Trial:
             for node, kib in zip(problem.ids, problem.memory.of, strict=True)
         ]
         changed = problem._replace(memory=Weights(memory))
-        if request.explicit is None and request.node_count is None:
+        if request.explicit is None and self._adds_up:
             return changed.fits(changed.everything)
         return self.again(request, self.view.without(gone)) is not None
+
+    @property
+    def _adds_up(self) -> bool:
+        # Whether the guest fits somewhere exactly if it fits on all nodes together.
+        return self.request.node_count is None and not self.problem.claimed
 
     def _counts(self, node: int) -> bool:
         return self.view.host.nodes_by_id[node].free_kib is not None
@@ -142,7 +150,7 @@ class _Trial:
         vcpus = self._most(wanted - 1, lambda some: self.request._replace(vcpus=some))
         nodes = self.again(self.request._replace(vcpus=vcpus)) if vcpus else None
         if nodes is not None:
-            yield Remedy("vcpus", f"drop {wanted - vcpus} of {wanted} vcpus: node {nodes}", nodes)
+            yield Remedy("vcpus", f"drop {wanted - vcpus} of {wanted} vcpus: {nodes.named}", nodes)
 
     def less_memory(self) -> Iterator[Remedy]:
         kib = self._most_memory(self.request)
@@ -152,7 +160,7 @@ class _Trial:
             short = format_memory(short_kib)
             smaller = f", or give the guest {short} less"
             may_shrink = short_kib < self.request.guest_memory_kib // 2
-            text = f"free {short} on node {nodes}{smaller if may_shrink else ''}"
+            text = f"free {short} on {nodes.named}{smaller if may_shrink else ''}"
             yield Remedy("memory", text, nodes)
 
     def smaller_altogether(self) -> Iterator[Remedy]:
@@ -166,7 +174,7 @@ class _Trial:
         nodes = self.again(self._with_memory(narrow, kib)) if kib else None
         if nodes is not None:
             short = format_memory(request.memory_kib - kib)
-            text = f"drop {request.vcpus - vcpus} vcpus and free {short}: node {nodes}"
+            text = f"drop {request.vcpus - vcpus} vcpus and free {short}: {nodes.named}"
             yield Remedy("shrink", text, nodes)
 
     def _most_memory(self, request: GuestRequest) -> int:
@@ -200,7 +208,7 @@ class _Trial:
         if request.explicit is not None:
             return self.again(request) is not None
         problem = self.problem._replace(request=request)
-        if request.node_count is None:
+        if self._adds_up:
             return problem.fits(problem.everything)
         found = Search(problem, self.policy).find(clock=self.clock, time_limit_s=TIME_LIMIT_S)
         return found.chosen is not None
@@ -216,9 +224,9 @@ def _memory_kib(guest: Guest) -> int:
 
 def _named(guests: Sequence[Guest]) -> str:
     return ", ".join(
-        f"{guest.name} ({format_memory(_memory_kib(guest))} on node "
-        f"{NodeMap(guest.memory_by_node.kib)})"
+        f"{guest.name[:_LONGEST]} ({format_memory(_memory_kib(guest))} on "
+        f"{NodeMap(guest.memory_by_node.kib).named})"
         if guest.memory_by_node
-        else f"{guest.name} (its memory is unknown)"
+        else f"{guest.name[:_LONGEST]} (its memory is unknown)"
         for guest in guests
     )

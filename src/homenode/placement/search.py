@@ -348,7 +348,8 @@ class Search:
             if own is None:
                 return None
             found += [(of, sign * term.term.sign) for of, sign in own]
-        return [*found, (problem.seats.of, -1), (problem.memory.of, -1)]
+        room = [(of, -1) for of in (problem.seats.of, problem.memory.of, problem.unclaimed)]
+        return [*found, *room]
 
     def _ranks(self) -> list[int]:
         attributes = self._attributes() or [(self.problem.memory.of, -1)]
@@ -371,6 +372,9 @@ class Search:
         for twins in self.problem.distances.twins:
             alike = list(positions(twins))
             for one in alike:
+                if self.problem.claimed >> one & 1:
+                    # It may be given a larger share than it has left; another one might not.
+                    continue
                 for other in alike:
                     if one == other or (one > other and (earlier_only or keys[one] == keys[other])):
                         continue

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from homenode.guest import Guest
-from homenode.host import Host, Node
+from homenode.host import Host
 
 ShareRule = Callable[[int, Sequence[int]], Sequence[int]]
 """How a hypervisor spreads memory: (KiB needed, KiB usable on each node of the set, in ascending
@@ -32,10 +32,6 @@ class View(NamedTuple):
     guests: tuple[Guest, ...] = ()
     outstanding_kib: Mapping[int, int] = {}
     share_rule: ShareRule = equal_shares
-
-    def usable_kib(self, node: Node) -> int:
-        """Return what a new guest can get on `node`: truth 1. Unknown counts as nothing."""
-        return max(0, (node.usable_kib or 0) - self.outstanding_kib.get(node.id, 0))
 
     def without(self, gone: Collection[Guest]) -> "View":
         """Return the view as it would be if those guests were gone and their memory free."""

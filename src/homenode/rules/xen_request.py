@@ -235,7 +235,7 @@ def _nodes(config: GuestConfig, host: Host) -> NodeMap | int | None:
     if value is None or value == "auto":
         return None
     if isinstance(value, Number):
-        return config.integer("nodes", smallest=1)
+        return config.integer("nodes", smallest=1, largest=len(host.nodes))
     text = value if isinstance(value, str) else ",".join(config.items(value, "nodes"))
     try:
         nodes = NodeMap.parse_libvirt(text, within=host.node_map)
@@ -287,7 +287,7 @@ def with_cpus(nodes: NodeMap, host: Host, warnings: list[tuple[str, str]]) -> No
     lacking = NodeMap(node for node in nodes if not host.cpus_by_node[node])
     if not lacking:
         return nodes
-    text = f"node {lacking} has no cpus, and Xen gives a guest memory where its cpus are"
+    text = f"no cpus on {lacking.named}, and Xen gives a guest memory where its cpus are"
     if lacking == nodes:
         raise HomenodeError(text, hint=f"nodes with cpus are {host.nodes_of(host.cpu_map)}")
     warnings.append(("node-without-cpus", f"{text}: none of it will come from there"))
