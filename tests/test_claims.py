@@ -32,6 +32,7 @@ def claims(draw):
         page_kib=draw(st.sampled_from([4, 2048])),
         state=draw(st.sampled_from(["pending", "seen"])),
         after_id=draw(st.integers(-1, 3)),
+        creator=draw(st.none() | st.integers(1, 2**22)),
     )
 
 

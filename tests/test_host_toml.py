@@ -183,3 +183,8 @@ def test_a_truncated_or_corrupted_file_is_refused_or_read_and_never_a_traceback(
     for damaged in (text[:at], text[:at] + letter + text[at + 1 :]):
         refusal = outcome(damaged)
         assert refusal is None or "\n" not in refusal
+
+
+def test_a_text_that_only_looked_like_toml_is_answered_with_what_is_read():
+    with pytest.raises(ParseError, match=r"^dump: is not TOML: .*`xl info -n`"):
+        parse("(XEN) memory = all of it\n", source="dump")

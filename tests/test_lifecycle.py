@@ -109,6 +109,14 @@ def test_an_exclusive_guest_is_handed_over_with_a_cpu_for_each_vcpu(path):
     assert created.guest.exclusive
 
 
+@pytest.mark.parametrize("lines", [(), ('cpus = "4"',), ('cpus_soft = "4"',)])
+def test_one_exclusive_vcpu_is_handed_over_as_a_list_so_that_libxl_does_not_place_it(path, lines):
+    overrides = Overrides(nodes="1", exclusive=True)
+    config = walk(opened(path), "web", *lines, vcpus=1, overrides=overrides).planned.config
+    assert config.values["cpus"] == ("4",)
+    assert "cpus_soft" not in config.values
+
+
 def test_a_uuid_in_the_file_is_kept(path):
     uuid = "12345678-1234-1234-1234-1234567890ab"
     assert walk(opened(path), "web", f'uuid = "{uuid}"').guest.uuid == uuid

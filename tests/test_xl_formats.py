@@ -2,7 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from homenode.bitmap import CpuMap, NodeMap
@@ -126,6 +126,7 @@ def test_lists_are_read_as_xl_prints_them(guests, with_nodes):
 
 
 @given(st.lists(st.tuples(words, masks, masks, st.booleans()), max_size=5))
+@example([("1 1 1 1 ---", CpuMap([0]), CpuMap([0]), False)])
 def test_vcpu_lists_are_read_as_xl_prints_them(vcpus):
     lines = [
         "Name                                ID  VCPU   CPU State   Time(s) Affinity (Hard / Soft)"

@@ -17,6 +17,7 @@ The ledger is on the host whose memory is promised. After a restart of that host
 built at that moment: what the others have, they have, and the hypervisor shows it.
 """
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
@@ -41,7 +42,8 @@ class Claim(NamedTuple):
 
     `uuid` is None where the guest is not known by it yet: then the first guest newer than
     `after_id` with the same number of vcpus and the same MiB is taken for it. `expires_at` is in
-    seconds since the epoch and counts while the claim is pending.
+    seconds since the epoch and counts while the claim is pending. `creator` is the process (on
+    the ledger's host) that creates the guest, None where nobody knows.
     """
 
     uuid: str | None
@@ -53,6 +55,26 @@ class Claim(NamedTuple):
     page_kib: int = 4
     state: ClaimState = "pending"
     after_id: int = -1
+    creator: int | None = None
+
+    @property
+    def is_orphan(self) -> bool:
+        """Whether the process that was to create the guest ended and left it pending.
+
+        What it started may be building still, so its memory stays promised; but the same guest
+        may be asked for again.
+        """
+        return self.state == "pending" and self.creator is not None and _has_ended(self.creator)
+
+
+def _has_ended(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):
+        return False  # another user's, or no number of a process
+    return False
 
 
 def outstanding_kib(claims: Iterable[Claim], guests: Iterable[Guest]) -> dict[int, int]:
@@ -221,11 +243,13 @@ def document(claim: Claim) -> dict[str, object]:
         "expires_at": claim.expires_at,
         "boot_id": claim.boot_id,
         "after_id": claim.after_id,
+        "creator": claim.creator,
     }
 
 
 _FIELDS = (
     "uuid", "name", "vcpus", "memory", "page_kib", "state", "expires_at", "boot_id", "after_id",
+    "creator",
 )  # fmt: skip
 
 
@@ -246,4 +270,5 @@ def _claim(table: "Table") -> Claim:
         page_kib=table.integer("page_kib", least=1),
         state=table.word("state", get_args(ClaimState)),
         after_id=table.integer("after_id", least=-1),
+        creator=table.maybe_integer("creator", least=1),
     )

@@ -4,6 +4,7 @@
 lock); the guest is built outside of it, and its claim keeps its memory from others meanwhile.
 """
 
+import os
 from collections.abc import Callable
 from time import monotonic
 from typing import NamedTuple
@@ -19,6 +20,9 @@ from homenode.host import Host
 from homenode.placement import Decision, View, place
 from homenode.placement.decision import Warned
 from homenode.units import format_memory
+
+LONGEST_NAME_BYTES = 4096 - 64
+"""XENSTORE_PAYLOAD_MAX (Xen, public/io/xs_wire.h), less the path that the name is written to."""
 
 
 class Planned(NamedTuple):
@@ -94,12 +98,21 @@ def create(  # noqa: PLR0913 - the driver and the file, and how
             None if dry_run else driver.create(planned.request, planned.decision, planned.config)
         )
         return Created(planned, guest, planned.warnings)
-    with ledger.lock():
-        planned = _planned(driver, config, overrides, new_uuid=new_uuid)
-        if not planned.decision.fits:
-            return Created(planned, None, planned.warnings)
-        ledger.replace((*planned.claims, _claim(planned, ledger)))
-    return _carried_out(driver, ledger, planned)
+    claim = None
+    try:
+        with ledger.lock():
+            planned = _planned(driver, config, overrides, new_uuid=new_uuid)
+            if not planned.decision.fits:
+                return Created(planned, None, planned.warnings)
+            claim = _claim(planned, ledger)
+            ledger.replace((*planned.claims, claim))
+        guest = driver.create(planned.request, planned.decision, planned.config)
+    except BaseException:
+        # Whatever it was, the promise is void; and it is what the caller has to hear of.
+        if claim is not None:
+            _try_to_drop(ledger, str(claim.uuid))
+        raise
+    return _settled(driver, ledger, planned, guest)
 
 
 def destroy(driver: Driver, name: str) -> Guest:
@@ -128,9 +141,11 @@ def _planned(
 ) -> Planned:
     host, guests = snapshot = driver.snapshot()
     asked = ask(config, host, overrides)
+    _refuse_long_name(asked.request.name, config)
     request = asked.request._replace(uuid=asked.request.uuid or new_uuid())
     ledger = driver.ledger
     claims = () if ledger is None else ledger.holding(guests)
+    claims = tuple(claim for claim in claims if not (claim.is_orphan and _is_for(claim, request)))
     _refuse_taken(request, snapshot, claims, source=config.source)
     decision = place(
         View(host, guests, outstanding_kib(claims, guests), driver.share_rule),
@@ -144,6 +159,16 @@ def _planned(
     return Planned(snapshot, request, decision, handed, claims, warnings)
 
 
+def _refuse_long_name(name: str, config: GuestConfig) -> None:
+    # "replace", for half a character is none of UTF-8's; the config was not read by us then.
+    if len(name.encode(errors="replace")) > LONGEST_NAME_BYTES:
+        raise config.error(
+            f"the name is longer than {LONGEST_NAME_BYTES} bytes",
+            at="name",
+            hint="XenStore has no room for it",
+        )
+
+
 def _refuse_taken(
     request: GuestRequest, snapshot: Snapshot, claims: tuple[Claim, ...], *, source: str
 ) -> None:
@@ -154,17 +179,21 @@ def _refuse_taken(
                 hint="give the new one another name and uuid, or destroy that one first",
             )
     for claim in claims:
-        if claim.state == "pending" and (claim.name == request.name or claim.uuid == request.uuid):
+        if claim.state == "pending" and _is_for(claim, request):
             raise Conflict(
                 f"{source}: a guest {claim.name!r} is being created", hint="see homenode claims"
             )
 
 
+def _is_for(claim: Claim, request: GuestRequest) -> bool:
+    return claim.name == request.name or claim.uuid == request.uuid
+
+
 def handed_over(config: GuestConfig, request: GuestRequest, decision: Decision, host: Host) -> str:
     """Return the text of the config with the decision in it, as the hypervisor gets it.
 
-    xl does not place a guest with ``cpus_soft`` itself, and it ignores ``nodes``, which records
-    the decision.
+    xl does not place a guest itself that has ``cpus_soft`` or a list of ``cpus`` (it does if
+    ``cpus`` is a string), and it ignores ``nodes``, which records the decision.
     """
     if not decision.fits:
         return config.text
@@ -175,7 +204,10 @@ def handed_over(config: GuestConfig, request: GuestRequest, decision: Decision, 
     if soft is not None:
         changes["cpus_soft"] = _written(soft, host)
     hard = _masks(decision, request.vcpus, soft=False)
-    if hard is not None and tuple(hard) != request.hard:
+    if hard is not None and soft is None:
+        changes["cpus"] = tuple(_xen_text(mask, host) for mask in hard)
+        changes["cpus_soft"] = None
+    elif hard is not None and tuple(hard) != request.hard:
         changes["cpus"] = _written(hard, host)
     return config.edited(changes)
 
@@ -212,17 +244,11 @@ def _claim(planned: Planned, ledger: Ledger) -> Claim:
         boot_id=ledger.boot_id,
         expires_at=ledger.clock() + PENDING_S,
         page_kib=planned.request.page_kib,
+        creator=os.getpid(),
     )
 
 
-def _carried_out(driver: Driver, ledger: Ledger, planned: Planned) -> Created:
-    request = planned.request
-    try:
-        guest = driver.create(request, planned.decision, planned.config)
-    except BaseException:
-        # Whatever it was, the promise is void; and it is what the caller has to hear of.
-        _try_to_drop(ledger, str(request.uuid))
-        raise
+def _settled(driver: Driver, ledger: Ledger, planned: Planned, guest: Guest) -> Created:
     warnings = planned.warnings + _gone_elsewhere(guest, planned.decision)
     try:
         with ledger.lock():

@@ -67,17 +67,21 @@ class StateFile(NamedTuple):
         import json  # noqa: PLC0415 - as above
 
         document = {"kind": self.kind, "version": self.version, **content}
+        data = (json.dumps(document, indent=1) + "\n").encode()
+        if len(data) > LARGEST_BYTES:
+            # Written, it would never be read again.
+            raise HomenodeError(f"{self.path}: would become larger than {LARGEST_BYTES >> 20} MiB")
         beside = self.path + ".new"
         try:
             # The lock makes one name enough: what a crash left there is overwritten.
-            with open(beside, "w", encoding="utf-8") as file:  # noqa: PTH123 - as above
-                json.dump(document, file, indent=1)
-                file.write("\n")
+            with open(beside, "wb") as file:  # noqa: PTH123 - as above
+                file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(beside, self.path)  # noqa: PTH105 - as above
             _flush_folder(self.path)
         except OSError as error:
+            _remove(beside)
             raise _cannot("write", self.path, error) from None
 
     def broken(self, what: str) -> HomenodeError:
@@ -132,12 +136,20 @@ class Lock:
                 if monotonic() >= until:
                     raise HomenodeError(
                         f"{self.path}: another process has held this lock for {self.wait_s:g} s",
-                        hint="try again; `fuser FILE` names the process",
+                        hint=f"try again; `fuser {self.path}` names the process",
                     ) from None
                 sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE_S)
             else:
                 return
+
+
+def _remove(path: str) -> None:
+    # On a full disk, half a file takes the room that others need.
+    try:
+        os.unlink(path)  # noqa: PTH108 - as above
+    except OSError:
+        return
 
 
 def _flush_folder(path: str) -> None:

@@ -20,6 +20,7 @@ from homenode.placement.view import ShareRule, equal_shares
 LARGEST_FILE = 64 << 20
 """In bytes; what Xen prints for the largest host is a hundredth of it."""
 
+_FILES = "a file has the output of `xl info -n`, a homenode snapshot, or a host in TOML"
 _XL_INFO_WORDS = ("cpu_topology", "numa_info", "xen_major")
 
 
@@ -83,10 +84,7 @@ def _from_file(path: str) -> Snapshot:
         from homenode.formats import host_toml  # noqa: PLC0415 - only for TOML
 
         return Snapshot(host_toml.parse(text, source=path), ())
-    raise HomenodeError(
-        f"{path}: describes no host",
-        hint="a file has the output of `xl info -n`, a homenode snapshot, or a host in TOML",
-    )
+    raise HomenodeError(f"{path}: describes no host", hint=_FILES)
 
 
 def read_text(path: str) -> str:

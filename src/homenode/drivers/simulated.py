@@ -12,8 +12,9 @@ URI                      meaning
 It is the reference implementation of `homenode.drivers.base.Driver`, and does what
 `homenode.rules.xen` says of Xen: memory comes in extents from the affine nodes in turn, then from
 the other nodes, and from the DMA zone last; it stays where it was allocated; Xen's own overhead
-for a guest is charged after the guest's memory. Masks are read from the guest's config as xl
-reads them, and node affinity follows from the masks.
+for a guest is charged before the guest's memory. What is given back is clean at once, and free
+memory lies together, where a real Xen has to scrub it first and may find it scattered. Masks are
+read from the guest's config as xl reads them, and node affinity follows from the masks.
 
 Each change is one replacement of the file: a change that fails, or a process that dies in it,
 leaves the file as it was. `homenode.drivers.simulated_state` says what a description leaves out.
@@ -225,11 +226,12 @@ def _domain(state: State, request: GuestRequest, config: GuestConfig, decision: 
 def _build(state: State, request: GuestRequest, guest: Guest) -> Held:
     affine = guest.node_affinity or state.host.node_map
     memory = NOTHING
+    overhead, last = _overhead(state, request, guest, affine)
     for kib, nodes, exactly in _cells(request, affine):
-        part = state.with_guest(guest, Held(memory)).allocate(kib, affine=nodes, exactly=exactly)
-        memory = added(memory, part)
-    overhead_kib = max(0, request.memory_kib - request.guest_memory_kib)
-    overhead = state.with_guest(guest, Held(memory)).allocate(overhead_kib, affine=affine)
+        part = state.with_guest(guest, Held(memory, overhead)).allocate(
+            kib, xen.extent_kib(request.type), affine=nodes, exactly=exactly, last=last
+        )
+        memory, last = added(memory, part), part.last
     short_kib = memory.short_kib + overhead.short_kib
     if short_kib:
         raise HypervisorError(
@@ -237,6 +239,30 @@ def _build(state: State, request: GuestRequest, guest: Guest) -> Held:
             hint="`homenode list` shows who has it",
         )
     return Held(memory, overhead)
+
+
+def _overhead(
+    state: State, request: GuestRequest, guest: Guest, affine: NodeMap
+) -> tuple[xen.Allocation, int]:
+    """Take what Xen takes for itself; return it, and the node that the guest's memory is after."""
+    first_kib, affine_kib, elsewhere_kib = xen.overhead(
+        needed_kib=request.memory_kib,
+        target_kib=request.guest_memory_kib,
+        vcpus=request.vcpus,
+        type=request.type,
+    )
+    everywhere = state.host.node_map
+    taken = NOTHING
+    last = 0  # a domain begins there (d->last_alloc_node), so node 1 comes first
+    for kib, nodes in ((first_kib, everywhere), (affine_kib, affine)):
+        part = state.with_guest(guest, Held(NOTHING, taken)).allocate(
+            kib, xen.PAGE_KIB, affine=nodes, last=last
+        )
+        taken, last = added(taken, part), part.last
+    part = state.with_guest(guest, Held(NOTHING, taken)).allocate(
+        elsewhere_kib, xen.PAGE_KIB, affine=everywhere
+    )
+    return added(taken, part), last
 
 
 def _cells(request: GuestRequest, affine: NodeMap) -> list[tuple[int, NodeMap, bool]]:
@@ -297,14 +323,22 @@ def open_simulated(uri: str) -> SimulatedDriver:
     `Conflict` if the host is there and was made from another description.
     """
     name, options = _parts(uri)
-    state_home = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")  # noqa: PTH111 - pathlib costs 5 ms at start
-    path = f"{state_home}/homenode/sim/{name}.json"
+    path = f"{_state_home()}/homenode/sim/{name}.json"
     driver = SimulatedDriver(path, uri=f"sim:{name}", on_step=_failing_at(options.get("fail")))
     if "host" in options:
         _make_from_file(driver, options["host"])
     elif not driver.exists():
         driver.make(Snapshot(_default_host(), ()), made_from="the embedded default host")
     return driver
+
+
+def _state_home() -> str:
+    told = os.environ.get("XDG_STATE_HOME", "")
+    # One that is not absolute is to be ignored (XDG Base Directory Specification).
+    folder = told if told.startswith("/") else os.path.expanduser("~/.local/state")  # noqa: PTH111 - pathlib costs 5 ms at start
+    if not folder.startswith("/"):
+        raise HomenodeError("simulated hosts have no folder to be in", hint="set XDG_STATE_HOME")
+    return folder
 
 
 def _parts(uri: str) -> tuple[str, dict[str, str]]:

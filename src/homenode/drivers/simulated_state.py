@@ -64,12 +64,20 @@ class State(NamedTuple):
             free_kib=(node.free_kib or 0) - high - low, reserved=_less(node.reserved, low)
         )
 
-    def allocate(self, kib: int, *, affine: NodeMap, exactly: bool = False) -> xen.Allocation:
+    def allocate(
+        self,
+        kib: int,
+        extent_kib: int = xen.EXTENT_KIB,
+        *,
+        affine: NodeMap,
+        exactly: bool = False,
+        last: int = -1,
+    ) -> xen.Allocation:
         """Return where Xen takes `kib` from; `exactly` from `affine` alone (MEMF_exact_node)."""
         nodes = [node for node in self.current().nodes if not exactly or node.id in affine]
         low = {node.id: min(node.free_kib or 0, node.reserved_kib) for node in nodes}
         high = {node.id: (node.free_kib or 0) - low[node.id] for node in nodes}
-        return xen.allocate(kib, affine=affine, high_kib=high, low_kib=low)
+        return xen.allocate(kib, extent_kib, affine=affine, high_kib=high, low_kib=low, last=last)
 
     def find(self, name: str) -> Guest:
         """Return the guest of that name; `Conflict` if there is none."""
@@ -107,8 +115,11 @@ def _less(reserved: tuple[Reservation, ...], kib: int) -> tuple[Reservation, ...
 def seated(hard: tuple[CpuMap, ...], soft: tuple[CpuMap, ...], *, online: int) -> tuple[Vcpu, ...]:
     """Put each of the first `online` vcpus on a cpu that it prefers, in turn."""
     vcpus = []
+    known: dict[tuple[CpuMap, CpuMap], tuple[int, ...]] = {}  # most vcpus have the same masks
     for at, (may, prefers) in enumerate(zip(hard, soft, strict=True)):
-        seats = tuple(may & prefers or may)
+        if (may, prefers) not in known:
+            known[may, prefers] = tuple(may & prefers or may)
+        seats = known[may, prefers]
         seat = seats[at % len(seats)] if seats and at < online else None
         vcpus.append(Vcpu(at, may, prefers, cpu=seat, time_ns=0, online=at < online))
     return tuple(vcpus)
@@ -162,14 +173,17 @@ def made(description: Snapshot, *, made_from: str) -> State:
 
 
 def _at_rest(node: Node) -> Node:
-    """Return the node as Xen would have it: what Linux could reclaim is free."""
+    """Return the node as Xen would have it: what Linux could reclaim is free, all is scrubbed."""
     free_kib = node.present_kib if node.free_kib is None else node.free_kib
     if free_kib is None:
         raise HomenodeError(
             f"cannot simulate node {node.id}: its memory is not described", hint="give it a size"
         )
     return node._replace(
-        free_kib=free_kib + (node.reclaimable_kib or 0), reclaimable_kib=None, committed_kib=None
+        free_kib=free_kib + (node.reclaimable_kib or 0),
+        reclaimable_kib=None,
+        committed_kib=None,
+        reserved=tuple(one for one in node.reserved if one.reason != xen.UNSCRUBBED),
     )
 
 
@@ -225,7 +239,8 @@ def _with_dom0(state: State, *, has_memory: bool) -> State:
     everything_kib = sum(node.free_kib or 0 for node in state.host.nodes)
     kib = min(DOM0_KIB, everything_kib // 8 // xen.PAGE_KIB * xen.PAGE_KIB)
     memory = state.allocate(kib, affine=state.host.node_map)
-    return state.with_guest(guest._replace(memory_kib=kib, max_memory_kib=kib), Held(memory))
+    held = Held(memory._replace(last=-1))
+    return state.with_guest(guest._replace(memory_kib=kib, max_memory_kib=kib), held)
 
 
 def document(state: State) -> dict[str, object]:

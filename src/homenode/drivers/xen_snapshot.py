@@ -145,16 +145,28 @@ def _nodes(info: XlInfo, dump: NumaDump, given: _Outputs) -> list[Node]:
         )
     _note_holes(info, given)
     low = _low_memory(info, spans, free_kib, given)
-    reason = f"{_below(low)}, which Xen hands out last"
+    dirty = xen_debug_keys.parse_unscrubbed(given.text(DUMP_HEAP))
     return [
         Node(
             node.id,
             present_kib=spans[node.id].pages * rules.PAGE_KIB,
             free_kib=free_kib[node.id],
-            reserved=(Reservation(low.free_kib[node.id], reason),) if low.free_kib[node.id] else (),
+            reserved=_reserved(node.id, free_kib[node.id], low, dirty.get(node.id, 0)),
         )
         for node in info.nodes
     ]
+
+
+def _reserved(
+    node: int, free_kib: int, low: rules.LowMemory, dirty_pages: int
+) -> tuple[Reservation, ...]:
+    low_kib = low.free_kib[node]
+    unscrubbed_kib = rules.unscrubbed_kib(dirty_pages, free_kib - low_kib)
+    reserved = (
+        Reservation(low_kib, f"{_below(low)}, which Xen hands out last"),
+        Reservation(unscrubbed_kib, rules.UNSCRUBBED),
+    )
+    return tuple(one for one in reserved if one.kib)
 
 
 def _low_memory(

@@ -143,7 +143,9 @@ def _document(text: str, source: str) -> Table:
     except RecursionError:
         raise ParseError("is nested too deep", source=source) from None
     except ValueError as error:
-        raise ParseError(f"is not TOML: {error}", source=source) from None
+        # Anything may have been taken for TOML: its reader says what else is read, too.
+        hint = "a host is described in TOML, by `xl info -n`, or by a snapshot of homenode"
+        raise ParseError(f"is not TOML: {error}", source=source, hint=hint) from None
     return Table(values, _HOST, path="", source=source)
 
 

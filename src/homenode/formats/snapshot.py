@@ -31,6 +31,7 @@ from homenode.host import (
 
 FORMAT = "homenode-snapshot"
 VERSION = 1
+_HINT = "`homenode topology --save FILE` writes one"
 LARGEST_TEXT = 256 << 20
 MOST_GUESTS = 65_536
 
@@ -91,9 +92,12 @@ def parse(text: str, *, source: str) -> tuple[Host, tuple[Guest, ...]]:
 
     Raises `ParseError` that names the place in the document, for whatever is not of the form.
     """
-    top = Table(_loaded(text, source), ("format", "version", "host", "guests"), path="",
-                source=source)  # fmt: skip
-    top.word("format", (FORMAT,))
+    loaded = _loaded(text, source)
+    # Another tool's document is refused as a whole, not for the first key that is not known here.
+    if not isinstance(loaded, dict) or loaded.get("format") != FORMAT:
+        message = f"is no homenode snapshot: its format is not {FORMAT}"
+        raise ParseError(message, source=source, hint=_HINT)
+    top = Table(loaded, ("format", "version", "host", "guests"), path="", source=source)
     version = top.integer("version")
     if version != VERSION:
         raise top.error(

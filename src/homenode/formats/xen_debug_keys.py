@@ -1,9 +1,10 @@
 """Memory by node, by guest and by zone, as ``xl debug-keys`` has Xen print it into its log.
 
 ``xl debug-keys u; xl dmesg`` prints what each node has and where each domain's pages are, and
-``xl debug-keys H`` the free pages of each node and zone. The log is a ring that others write to
-as well: the last dump in a text counts, lines of it may be missing, and a line that is garbled
-is as good as missing. So nothing here is an error: what is not there is unknown.
+``xl debug-keys H`` the free pages of each node and zone, and how many are not scrubbed yet. The
+log is a ring that others write to as well: the last dump in a text counts, lines of it may be
+missing, and a line that is garbled is as good as missing. So nothing here is an error: what is
+not there is unknown.
 
 Source: Xen, xen/common/numa.c, dump_numa(); xen/common/page_alloc.c, dump_heap(). All figures
 are pages of 4 KiB.
@@ -86,6 +87,18 @@ def parse_heap(text: str) -> dict[int, dict[int, int]]:
             if node is not None and zone is not None and pages is not None:
                 heap.setdefault(node, {})[zone] = pages
     return heap
+
+
+def parse_unscrubbed(text: str) -> dict[int, int]:
+    """Read the same dump: the free pages by node that Xen has yet to scrub; only nodes with any."""
+    unscrubbed: dict[int, int] = {}
+    for line in _last_dump(text, "dumping heap info"):
+        words = line.split()
+        if line.startswith("Node ") and line.endswith(" unscrubbed pages") and len(words) == 6:
+            node, pages = _member(words[1]), _pages(words[3])
+            if node is not None and pages is not None:
+                unscrubbed[node] = pages
+    return unscrubbed
 
 
 def _last_dump(text: str, title: str) -> list[str]:

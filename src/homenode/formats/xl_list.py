@@ -124,8 +124,10 @@ def _rows(text: str, *, flags: str, needed: Iterable[str], source: str) -> list[
 
 def _row(line: Line, columns: list[str], *, flags: str, source: str) -> Row:
     row = Row(line, columns, source=source, words=line.text.split())
-    for at, word in enumerate(row.words):
-        if at >= columns.index("State") and _is_state(word, flags):
+    # From the right: a name may have words that look like a state, and like all that follows it.
+    for at in range(len(row.words) - 1, columns.index("State") - 1, -1):
+        followed_by_time = at + 1 == len(row.words) or "." in row.words[at + 1]
+        if followed_by_time and _is_state(row.words[at], flags):
             row.shift = at - columns.index("State")
             return row
     raise row.error(f"no state like {flags!r} in this line")
