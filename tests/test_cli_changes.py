@@ -80,7 +80,7 @@ def test_the_text_says_where_a_guest_went(tmp_path, run):
     assert "100 %" in out
     assert "as planned" in out
     assert "4096 MiB on 5" in run("list")[1]
-    assert "nodes 5" in run("affinity", "web1")[1]
+    assert "web1: node 5" in run("affinity", "web1")[1]
 
 
 def test_a_dry_run_shows_what_would_be_and_changes_nothing(tmp_path, run, state):
@@ -220,3 +220,57 @@ def test_help_has_examples_and_the_document(capsys, verb):
     assert f"homenode {verb} -c" in told
     assert '"version": 1' in told
     assert max(map(len, told.splitlines())) <= 100
+
+
+def test_the_dry_run_of_an_affinity_says_what_would_be_for_programs_too(tmp_path, run, document):
+    run("create", config(tmp_path, "web1", 'nodes = "1"'))
+    assert document("affinity", "web1")["wanted"] is None
+    planned = document("affinity", "web1", "2-3", "--move", "--dry-run")
+    assert planned["wanted"] == {"node_affinity": [2, 3], "move": True}
+    assert (planned["changed"], planned["guest"]["node_affinity"]) == (False, [1])
+    said = run("affinity", "web1", "2-3", "--dry-run")[1]
+    assert "would prefer nodes 2-3 instead of node 1" in said
+    assert "would stay" in said
+    assert "would prefer node 1 as it does" in run("affinity", "web1", "1", "--dry-run")[1]
+
+
+def test_an_explicit_wish_is_not_put_down_to_a_policy(tmp_path, run):
+    assert "(balanced)" in run("create", config(tmp_path, "web1"))[1]
+    out = run("create", config(tmp_path, "web2", 'nodes = "5"'))[1]
+    assert "balanced" not in out
+    assert "node 5 (as nodes says)" in out
+    out = run("create", "--nodes", "6", config(tmp_path, "web3"))[1]
+    assert "node 6 (as --nodes says)" in out
+
+
+@pytest.mark.parametrize("length", [100_000, 4097])
+def test_a_name_that_no_hypervisor_takes_is_refused_before_anything_is_written(
+    tmp_path, run, length
+):
+    (tmp_path / "long.cfg").write_text(f'name = "{"n" * length}"\nmemory = 64\n')
+    status, out, err = run("create", "long.cfg")
+    assert (status, out) == (ExitStatus.BAD_INPUT, "")
+    assert err.startswith("homenode: long.cfg:1: the name is longer than")
+    assert run("claims")[1] == "nothing is claimed\n"
+    assert run("list")[0] == ExitStatus.DONE
+
+
+def test_a_guest_of_very_many_vcpus_is_kept_and_read_again(tmp_path, run, document):
+    (tmp_path / "host.toml").write_text('nodes = 2\ncores = 4096\nmemory = "64GiB"\n')
+    uri = f"sim:wide?host={tmp_path}/host.toml"
+    assert run("create", config(tmp_path, "wide", vcpus=8192), uri=uri)[0] == ExitStatus.DONE
+    assert document("list", uri=uri)["guests"][1]["vcpus"] == 8192
+
+
+def test_no_guest_and_no_policy_are_said_so(run, capsys):
+    assert run("list", uri="local:///")[1] == "no guests are known here\n"
+    assert main(["policies", "--check", ""]) == ExitStatus.BAD_INPUT
+    assert "there is no policy ''" in capsys.readouterr().err
+
+
+def test_names_fill_no_picture(tmp_path, run):
+    (tmp_path / "long.cfg").write_text(f'name = "{"n" * 4000}"\nmemory = 64\n')
+    run("create", "long.cfg")
+    for form in ("text", "svg"):
+        out = run("topology", "--format", form)[1]
+        assert 1 <= out.count("n" * 20) < 10

@@ -2,7 +2,8 @@
 
 from homenode.bitmap import CpuMap, NodeMap
 from homenode.cli.common import add_connection, connect, parser, print_json
-from homenode.cli.guest_text import guest_document, memory_text, name_text, nodes_text
+from homenode.cli.guest_text import guest_document, memory_text, node_words
+from homenode.drawing import name_text
 from homenode.drivers.base import Snapshot
 from homenode.errors import Conflict, ExitStatus, HomenodeError
 from homenode.guest import Guest
@@ -16,8 +17,9 @@ _EXAMPLES = """\
 
 The vcpus prefer the cpus of those nodes then (soft affinity), and new memory comes from there.
 Memory that the guest has stays where it is without --move; with it, as much moves as there is room
-for. The document: {"version": 1, "dry_run": bool, "changed": bool, "guest": guest as of homenode
-list, with "affinity": [{"vcpu", "hard": cpus, "soft": cpus, "cpu"}], "warnings": [text]}
+for. The document: {"version": 1, "dry_run": bool, "wanted": {"node_affinity": [node], "move": bool}
+or null, "changed": bool, "guest": guest as of homenode list as it is now, with "affinity":
+[{"vcpu", "hard": cpus, "soft": cpus, "cpu"}], "warnings": [text]}
 """
 
 
@@ -39,9 +41,10 @@ def run(arguments: list[str]) -> int:
     guest = before = seen.guest(chosen.name)
     if guest is None or before is None:
         raise Conflict(f"{driver.uri}: there is no guest {chosen.name!r}", hint="see homenode list")
-    lines, warnings = [], []
+    lines, warnings, wanted = [], [], None
     if chosen.nodes is not None:
         nodes = _nodes(chosen.nodes, seen)
+        wanted = {"node_affinity": list(nodes), "move": chosen.move}
         warnings = _warnings(guest, nodes, seen)
         if chosen.dry_run:
             lines = _plan_lines(guest, nodes, move=chosen.move)
@@ -52,6 +55,7 @@ def run(arguments: list[str]) -> int:
             {
                 "version": 1,
                 "dry_run": chosen.dry_run,
+                "wanted": wanted,
                 "changed": guest != before,
                 "guest": {**guest_document(guest), "affinity": _masks_document(guest)},
                 "warnings": warnings,
@@ -90,7 +94,7 @@ def _lines(guest: Guest) -> list[str]:
     match = landed(guest).match
     share = "" if match is None else f", {match} % on its nodes"
     lines = [
-        f"{name_text(guest.name)}: nodes {nodes_text(guest.node_affinity)}",
+        f"{name_text(guest.name)}: {node_words(guest.node_affinity)}",
         f"  memory    {memory_text(by_node)}{share}",
     ]
     masks: dict[tuple[CpuMap, CpuMap], list[int]] = {}
@@ -104,7 +108,10 @@ def _lines(guest: Guest) -> list[str]:
 
 def _plan_lines(guest: Guest, nodes: NodeMap, *, move: bool) -> list[str]:
     name = name_text(guest.name)
-    lines = [f"{name}: would prefer nodes {nodes} instead of {nodes_text(guest.node_affinity)}"]
+    now = node_words(guest.node_affinity)
+    lines = [f"{name}: would prefer {node_words(nodes)} instead of {now}"]
+    if guest.node_affinity == nodes:
+        lines = [f"{name}: would prefer {now} as it does"]
     elsewhere_kib = landed(guest, nodes).elsewhere_kib
     if elsewhere_kib is None:
         return [*lines, "  memory    where it is, nobody says"]

@@ -2,7 +2,8 @@
 
 from homenode.claims import Claim, document, outstanding_kib
 from homenode.cli.common import add_connection, connect, parser, print_json
-from homenode.cli.guest_text import memory_document, memory_text, name_text, print_table
+from homenode.cli.guest_text import memory_document, memory_text, print_table
+from homenode.drawing import name_text
 from homenode.errors import ExitStatus, HomenodeError
 from homenode.guest import Guest
 
@@ -11,10 +12,11 @@ _EXAMPLES = """\
   homenode claims -c sim:try --json
 
 A pending claim is for a guest that is being created; a seen one holds what its guest has, and
-weighs only while the guest has less. The document:
+weighs only while the guest has less. A pending claim ends when its guest is there, when its creator
+(a process) gives up, or when it expires (seconds since the epoch). The document:
   {"version": 1, "claims": [{"uuid", "name", "vcpus", "memory": [{"node", "kib"}], "page_kib",
    "outstanding": [{"node", "kib"}], "state": "pending"|"seen", "expires_at", "boot_id",
-   "after_id"}], "outstanding": [{"node", "kib"}]}
+   "after_id", "creator"}], "outstanding": [{"node", "kib"}]}
 """
 
 _HEADINGS = ("Name", "State", "Claimed", "Not yet seen", "Expires", "UUID")
@@ -41,7 +43,8 @@ def run(arguments: list[str]) -> int:
         )
     elif claims:
         now = ledger.clock()
-        print_table([_HEADINGS, *(_row(claim, guests, now) for claim in claims)])
+        rows = [_HEADINGS, *(_row(claim, guests, now) for claim in claims)]
+        print_table(rows, wrapped=("Claimed", "Not yet seen", "Expires"))
     else:
         print("nothing is claimed")
     return ExitStatus.DONE

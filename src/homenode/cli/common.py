@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from homenode.asking import Overrides
 
 
+_LARGEST_FILE = 4 << 20
+"""In bytes; a guest config has a few KiB."""
+
+
 def _help_formatter(prog: str) -> argparse.HelpFormatter:
     # Told the width, argparse does not import shutil (3 ms) to find it out; it makes a formatter
     # for every argument that is added.
@@ -21,7 +25,11 @@ def _help_formatter(prog: str) -> argparse.HelpFormatter:
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         # argparse prints the whole usage and the error below it; one line is enough.
-        raise HomenodeError(message, hint=f"see {self.prog} --help")
+        hint = f"see {self.prog} --help"
+        if message.endswith("expected one argument"):
+            # It takes -usable for an option.
+            hint = f"a value that begins with - is written --policy=-usable; {hint}"
+        raise HomenodeError(message, hint=hint)
 
 
 def parser(verb: str, purpose: str, *, examples: str) -> argparse.ArgumentParser:
@@ -87,17 +95,48 @@ def connect(uri: str | None) -> Driver:
 
 
 def read_text(path: str) -> str:
-    """Return the text of the file at `path` (``-`` is standard input)."""
+    """Return the text of the file at `path` (``-`` is standard input), UTF-8 in any locale."""
     try:
         if path == "-":
-            return sys.stdin.read()
-        # Line ends as they are: xl does not take those of DOS, and the reader says so.
-        with open(path, encoding="utf-8", newline="") as file:  # noqa: PTH123 - pathlib costs 5 ms
-            return file.read()
+            name, content = "standard input", _standard_input()
+        else:
+            name = path or "''"
+            with open(path, "rb") as file:  # noqa: PTH123 - pathlib costs 5 ms
+                content = file.read(_LARGEST_FILE + 1)
+        if len(content) > _LARGEST_FILE:
+            raise HomenodeError(f"{name}: is longer than {_LARGEST_FILE >> 20} MiB")
+        # Line ends stay as they are: xl does not take those of DOS, and the reader says so.
+        return content.decode()
     except UnicodeDecodeError as error:
-        raise HomenodeError(f"{path}: is no text: byte {error.start} is not UTF-8") from None
+        raise HomenodeError(f"{name}: is no text: byte {error.start} is not UTF-8") from None
     except OSError as error:
-        raise HomenodeError(f"{path}: {error.strerror}") from None
+        raise HomenodeError(f"{name}: {error.strerror}") from None
+
+
+def name_of(argument: str) -> str:
+    """Return the name of a guest as it was typed, where the locale cannot tell what that was."""
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        return os.fsencode(argument).decode(errors="replace")
+    return argument
+
+
+def _standard_input() -> bytes:
+    if sys.stdin is None:
+        raise HomenodeError("standard input: is closed", hint="- reads a guest config from it")
+    return sys.stdin.buffer.read(_LARGEST_FILE + 1)
+
+
+def end_as_interrupted() -> None:
+    """Have being told to end (`kill`, a terminal that goes away) do what Ctrl-C does.
+
+    So what was begun is taken back, and what was done is told.
+    """
+    from signal import SIGHUP, SIGTERM, default_int_handler, signal  # noqa: PLC0415 - where something changes
+
+    signal(SIGTERM, default_int_handler)
+    signal(SIGHUP, default_int_handler)
 
 
 def print_json(document: object) -> None:

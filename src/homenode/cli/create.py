@@ -4,13 +4,15 @@ from homenode.cli.common import (
     add_connection,
     add_wishes,
     connect,
+    end_as_interrupted,
     overrides,
     parser,
     print_json,
     read_text,
 )
 from homenode.cli.decision_text import decision_document, decision_lines, warning_lines
-from homenode.cli.guest_text import guest_document, name_text
+from homenode.cli.guest_text import guest_document, node_words
+from homenode.drawing import name_text
 from homenode.errors import ExitStatus
 from homenode.guest import Guest
 from homenode.lifecycle import Created, create, landed
@@ -39,6 +41,7 @@ def run(arguments: list[str]) -> int:
     )
     made.add_argument("files", nargs="+", metavar="FILE", help="guest config in xl's syntax")
     chosen = made.parse_args(arguments)
+    end_as_interrupted()
     driver = connect(chosen.connect)
     status = ExitStatus.DONE
     documents: list[dict[str, object]] = []
@@ -58,6 +61,9 @@ def run(arguments: list[str]) -> int:
                 documents.append(_document(created))
             else:
                 print("\n".join(_lines(created, dry_run=chosen.dry_run)), flush=True)
+    except (KeyboardInterrupt, BrokenPipeError):
+        # Nobody reads on: the rest is not done, which is no success.
+        raise KeyboardInterrupt("homenode list tells what was created") from None
     finally:
         # What was done has been done, whatever became of the next one.
         if chosen.json:
@@ -81,9 +87,8 @@ def _document(created: Created) -> dict[str, object]:
     from homenode.placement.explain import Explanation  # noqa: PLC0415 - only for the document
 
     planned = created.planned
-    told = Explanation(planned.decision, (), (), ())
     return {
-        "decision": decision_document(told, digest(*planned.snapshot)),
+        "decision": decision_document(Explanation(planned.decision), digest(*planned.snapshot)),
         "config": planned.config.text,
         "created": None if created.guest is None else guest_document(created.guest),
         "warnings": [warned._asdict() for warned in created.warnings],
@@ -104,9 +109,10 @@ def _lines(created: Created, *, dry_run: bool) -> list[str]:
 
 
 def _headline(guest: Guest, created: Created) -> str:
-    nodes = created.planned.decision.nodes
-    noun = "node" if len(nodes) == 1 else "nodes"
-    head = f"{name_text(guest.name)}: created on {noun} {nodes} ({created.planned.decision.policy})"
+    planned = created.planned
+    nodes, wish = planned.decision.nodes, planned.request.explicit
+    why = f"as {wish.setting} says" if wish else planned.decision.policy
+    head = f"{name_text(guest.name)}: created on {node_words(nodes)} ({why})"
     where = landed(guest, nodes)
     if where.match is None:
         return f"{head}; where its memory is, nobody says"

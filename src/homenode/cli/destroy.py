@@ -1,7 +1,15 @@
 """``homenode destroy``: stop guests at once."""
 
-from homenode.cli.common import add_connection, connect, parser, print_json
-from homenode.cli.guest_text import guest_document, memory_text, name_text
+from homenode.cli.common import (
+    add_connection,
+    connect,
+    end_as_interrupted,
+    name_of,
+    parser,
+    print_json,
+)
+from homenode.cli.guest_text import guest_document, memory_text
+from homenode.drawing import name_text
 from homenode.errors import Conflict, ExitStatus
 from homenode.guest import Guest
 from homenode.lifecycle import destroy
@@ -21,15 +29,20 @@ def run(arguments: list[str]) -> int:
     made.add_argument("--dry-run", action="store_true", help="only say what would be stopped")
     made.add_argument("names", nargs="+", metavar="NAME", help="the name of a guest")
     chosen = made.parse_args(arguments)
+    end_as_interrupted()
     driver = connect(chosen.connect)
     seen = driver.snapshot()
-    guests = [_there(seen.guest(name), name, driver.uri) for name in dict.fromkeys(chosen.names)]
+    names = dict.fromkeys(map(name_of, chosen.names))
+    guests = [_there(seen.guest(name), name, driver.uri) for name in names]
     destroyed = []
     try:
         for guest in guests:
             destroyed.append(guest if chosen.dry_run else destroy(driver, guest.name))
             if not chosen.json:
                 print(_line(destroyed[-1], "would be destroyed" if chosen.dry_run else "destroyed"))
+    except (KeyboardInterrupt, BrokenPipeError):
+        # Nobody reads on: the rest is not done, which is no success.
+        raise KeyboardInterrupt("homenode list tells what is still there") from None
     finally:
         # What was done has been done, whatever became of the next one.
         if chosen.json:

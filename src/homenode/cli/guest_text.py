@@ -1,15 +1,15 @@
 """Guests as the verbs print them: documents for programs, tables for people."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from homenode.bitmap import NodeMap
-from homenode.drawing import printable
+from homenode.cli.common import colours_wanted
 from homenode.guest import Guest
 from homenode.lifecycle import landed
 from homenode.units import format_memory
 
-LONGEST_NAME = 40
+_WIDEST = 10_000
 MOST_SHARES = 4
 """Sizes that a line tells apart when it says where memory is; the rest is summed up."""
 
@@ -37,15 +37,14 @@ def memory_document(by_node: Mapping[int, int]) -> list[dict[str, int]]:
     return [{"node": node, "kib": kib} for node, kib in sorted(by_node.items())]
 
 
-def name_text(name: str) -> str:
-    """Return a name as a table shows it: printable, and cut if it is very long."""
-    shown = printable(name)
-    return shown if len(shown) <= LONGEST_NAME else shown[: LONGEST_NAME - 3] + "..."
-
-
 def nodes_text(nodes: NodeMap | None) -> str:
     """Return nodes as people read them; unknown is ?."""
     return "?" if nodes is None else str(nodes) or "none"
+
+
+def node_words(nodes: NodeMap | None) -> str:
+    """Return nodes as a sentence names them: ``node 0``, ``nodes 0-1``."""
+    return f"node{'s' * (nodes is None or len(nodes) != 1)} {nodes_text(nodes)}"
 
 
 def memory_text(by_node: Mapping[int, int] | None) -> str:
@@ -72,20 +71,30 @@ def match_text(guest: Guest) -> str:
     return "?" if match is None else f"{match} %"
 
 
-def print_table(rows: Sequence[Sequence[str]]) -> None:
-    """Print rows, headings first: as wide as the terminal, or aligned text where it is none."""
-    if not rows:
-        return
+def print_table(rows: Sequence[Sequence[str]], *, wrapped: Collection[str]) -> None:
+    """Print rows, headings first: to fit the terminal, or aligned text where it is none.
+
+    Only the columns with the headings `wrapped` get narrower, and only between words: a terminal
+    that is narrower still breaks the lines itself, and shows all of a name.
+    """
     if not sys.stdout.isatty():
         print("\n".join(_aligned(rows)))
         return
     from rich.console import Console  # noqa: PLC0415 - only where something is drawn
+    from rich.measure import Measurement  # noqa: PLC0415 - the same
     from rich.table import Table  # noqa: PLC0415 - the same
+    from rich.text import Text  # noqa: PLC0415 - the same
 
-    table = Table(*rows[0], box=None, pad_edge=False, header_style="bold")
+    colours = colours_wanted()
+    table = Table(box=None, pad_edge=False, header_style="bold" if colours else "")
+    for heading in rows[0]:
+        table.add_column(heading, no_wrap=heading not in wrapped)
     for row in rows[1:]:
-        table.add_row(*(cell.replace("[", "\\[") for cell in row))
-    Console().print(table)
+        table.add_row(*map(Text, row))
+    console = Console(color_system="auto" if colours else None)
+    wide = console.options.update(width=_WIDEST)
+    console.width = max(console.width, Measurement.get(console, wide, table).minimum)
+    console.print(table)
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:

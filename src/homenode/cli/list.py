@@ -5,10 +5,10 @@ from homenode.cli.guest_text import (
     guest_document,
     match_text,
     memory_text,
-    name_text,
     nodes_text,
     print_table,
 )
+from homenode.drawing import name_text
 from homenode.errors import ExitStatus
 from homenode.guest import Guest
 from homenode.units import format_memory
@@ -34,8 +34,10 @@ def run(arguments: list[str]) -> int:
     guests = connect(chosen.connect).snapshot().guests
     if chosen.json:
         print_json({"version": 1, "guests": [guest_document(guest) for guest in guests]})
+    elif not guests:
+        print("no guests are known here")
     else:
-        print_table([_HEADINGS, *(_row(guest) for guest in guests)])
+        print_table([_HEADINGS, *map(_row, guests)], wrapped=("Memory by node",))
     return ExitStatus.DONE
 
 

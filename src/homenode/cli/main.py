@@ -4,6 +4,7 @@ Only the module of the verb in question is imported: help for all of them needs 
 """
 
 import gc
+import io
 import os
 import sys
 from importlib import import_module
@@ -49,31 +50,74 @@ def _usage() -> str:
 
 def main(arguments: list[str]) -> int:
     """Run the command and return its exit status."""
+    _mend_streams()
+    try:
+        status = _status(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader (head, less) has seen enough.
+        _print_nowhere()
+        return ExitStatus.DONE
+    except OSError as error:
+        # Whoever reads or writes a file says so himself: what is left is the output.
+        _print_nowhere()
+        place = error.filename or "standard output: cannot write to it"
+        _complain(f"{place}: {error.strerror or error}")
+        return ExitStatus.BAD_INPUT
+    return status
+
+
+def _status(arguments: list[str]) -> int:
+    try:
+        return _run(arguments)
+    except HomenodeError as error:
+        _complain(str(error))
+        return error.exit_status
+    except KeyboardInterrupt as interrupt:
+        _complain("; ".join(("interrupted", *map(str, interrupt.args))))
+        return ExitStatus.INTERRUPTED
+
+
+def _mend_streams() -> None:
+    # Python has None for a stream that was closed, and an error for a letter that the encoding of
+    # the terminal lacks: neither may keep a command from doing what it was told.
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - for good
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - for good
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _complain(message: str) -> None:
+    # What comes from outside (a name, a path) must neither steer the terminal nor break the line.
+    line = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in message)
+    try:
+        print(f"homenode: {line}", file=sys.stderr, flush=True)
+    except OSError:
+        return  # nobody listens: the exit status still tells
+
+
+def _print_nowhere() -> None:
+    # What is left in the buffer would be complained of once more when Python ends.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _run(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
+        if arguments[1:2] and arguments[1] in VERBS:
+            return _run([arguments[1], "--help"])
         print(_usage(), end="")
         return ExitStatus.DONE if arguments else ExitStatus.BAD_INPUT
-    if arguments[0] == "--version":
+    verb = arguments[0]
+    if verb == "--version":
         print(f"homenode {__version__}")
         return ExitStatus.DONE
-    try:
-        return _run(arguments[0], arguments[1:])
-    except HomenodeError as error:
-        print(f"homenode: {error}", file=sys.stderr)
-        return error.exit_status
-    except KeyboardInterrupt:
-        print("homenode: interrupted", file=sys.stderr)
-        return ExitStatus.INTERRUPTED
-    except BrokenPipeError:
-        # The reader (head, less) has seen enough. Python would complain once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitStatus.DONE
-
-
-def _run(verb: str, arguments: list[str]) -> int:
+    if verb.startswith("-"):
+        raise HomenodeError(f"{verb!r} is no verb", hint="options come after it: homenode VERB -c")
     if verb not in VERBS:
         raise HomenodeError(f"there is no verb {verb!r}", hint="see homenode --help")
-    status: int = import_module(f"homenode.cli.{verb}").run(arguments)
-    sys.stdout.flush()
+    status: int = import_module(f"homenode.cli.{verb}").run(arguments[1:])
     return status
 
 

@@ -9,6 +9,9 @@ _EXAMPLES = """\
   homenode policies
   homenode policies --check 'nodes,distance,-usable~4G'
   homenode place -c sim:try --policy 'nodes,distance,-usable~4G' guest.cfg
+
+The document: {"version": 1, "default": name, "policies": [{"name", "aliases": [name], "order":
+[fact], "admission": "usable"|"libxl", "purpose"}], "facts": [{"name", "unit", "meaning"}]}
 """
 
 _GRAMMAR = """\
@@ -23,7 +26,7 @@ def run(arguments: list[str]) -> int:
     made = parser("policies", "List the policies and the facts.", examples=_EXAMPLES)
     made.add_argument("--check", metavar="P", help="say what this policy or order means")
     chosen = made.parse_args(arguments)
-    shown = [policy(chosen.check)] if chosen.check else list(POLICIES.values())
+    shown = [policy(chosen.check)] if chosen.check is not None else list(POLICIES.values())
     if chosen.json:
         print_json(
             {
@@ -50,7 +53,7 @@ def run(arguments: list[str]) -> int:
         also = f" (also {', '.join(known.aliases)})" if known.aliases else ""
         default = " [default]" if known.name == DEFAULT else ""
         print(f"{known.name}{also}{default}\n    {known.purpose}\n    {known.order}")
-    if not chosen.check:
+    if chosen.check is None:
         print("\nfacts:")
         for kind in FACTS.values():
             print(f"  {kind.name:<16} {kind.meaning}{f' [{kind.unit}]' if kind.unit else ''}")

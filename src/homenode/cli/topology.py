@@ -69,6 +69,9 @@ def _picture(seen: Snapshot, form: str, *, to_file: bool) -> str:
 
 
 def _print(picture: str) -> None:
+    if picture.startswith("<"):
+        # Readers of XML take it for UTF-8, whatever the locale is.
+        picture = picture.encode("ascii", errors="xmlcharrefreplace").decode()
     if isinstance(sys.stdout, io.TextIOWrapper):
         try:
             picture.encode(sys.stdout.encoding)

@@ -16,6 +16,9 @@ PartKind = Literal["guest", "used", "reclaimable", "reserved", "free"]
 MOST_GROUPED = 256
 """Nodes of a host beyond which nobody looks for groups among them."""
 
+LONGEST_NAME = 40
+"""Characters of a name that are shown."""
+
 
 class Part(NamedTuple):
     """A part of a node's memory: a guest's (`guest` is its index), or of another kind."""
@@ -44,6 +47,12 @@ def printable(text: str) -> str:
     return "".join(
         letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text
     )
+
+
+def name_text(name: str) -> str:
+    """Return a name as people are shown it: printable, and cut if it is very long."""
+    shown = printable(name)
+    return shown if len(shown) <= LONGEST_NAME else shown[: LONGEST_NAME - 3] + "..."
 
 
 def guests_on(node: Node, guests: Sequence[Guest]) -> list[Presence]:

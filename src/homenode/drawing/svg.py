@@ -19,6 +19,7 @@ from homenode.drawing import (
     cores_by_node,
     guests_on,
     memory_parts,
+    name_text,
     printable,
     socket_groups,
 )
@@ -140,6 +141,7 @@ def _number(value: float) -> str:
 
 def topology(host: Host, guests: Sequence[Guest]) -> str:
     """Return the SVG document that shows `host` and `guests`."""
+    guests = [guest._replace(name=name_text(guest.name)) for guest in guests]
     root = ET.Element(
         "svg",
         {"xmlns": "http://www.w3.org/2000/svg", "role": "img", "aria-labelledby": "title desc"},
@@ -451,8 +453,8 @@ def _draw_legend(canvas: _Canvas, host: Host, guests: Sequence[Guest], top: floa
         (kind, "", words) for kind, words in _MEANINGS.items() if kind in kinds
     ]
     for at, guest in enumerate(guests):
-        name = guest.name if len(guest.name) < 30 else guest.name[:28] + "…"
-        entries.append(("", _colour(at, guests), f"{name}, {format_memory(guest.memory_kib)}"))
+        words = f"{guest.name}, {format_memory(guest.memory_kib)}"
+        entries.append(("", _colour(at, guests), words))
     x, y = float(_MARGIN), top + 14
     for style, colour, words in entries:
         width = 34 + 6.8 * len(words)

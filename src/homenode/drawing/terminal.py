@@ -23,6 +23,7 @@ from homenode.drawing import (
     cores_by_node,
     guests_on,
     memory_parts,
+    name_text,
     printable,
     socket_groups,
 )
@@ -179,7 +180,7 @@ def _memory_facts(node: Node) -> list[str]:
 
 
 def _guest_words(presence: Presence, guest: Guest, letters: Sequence[str]) -> Text:
-    letter, name = letters[presence.guest], printable(guest.name)
+    letter, name = letters[presence.guest], name_text(guest.name)
     words = Text(letter, style=_style(presence.guest))
     memory = "" if presence.kib is None else f" {format_memory(presence.kib)}"
     return words.append(("" if name == letter else f" {name}") + memory, style="default")
@@ -221,7 +222,7 @@ def _compact_nodes(host: Host, guests: Sequence[Guest], width: int) -> Table:
         for node in group.nodes:
             names = Text()
             for presence in guests_on(node, guests):
-                name = printable(guests[presence.guest].name)
+                name = name_text(guests[presence.guest].name)
                 names.append(" " if names else "").append(
                     f"{letters[presence.guest]}:{name}", style=_style(presence.guest)
                 )
@@ -253,7 +254,7 @@ def _print_legend(console: Console, host: Host, guests: Sequence[Guest]) -> None
     for reason in reasons:
         console.print(Text(f"not for guests: {printable(reason)}", style="dim"))
     lost = [
-        printable(guest.name)
+        name_text(guest.name)
         for guest in guests
         if guest.memory_by_node is None and guest.node_affinity is None
     ]
