@@ -1,6 +1,6 @@
 """Property tests try the same examples in every run, so that a change fails or passes by itself.
 
-    HYPOTHESIS_PROFILE=explore make test    # look for new examples
+HYPOTHESIS_PROFILE=explore make test    # look for new examples
 """
 
 import os

@@ -109,8 +109,10 @@ def facts(view: View, request: GuestRequest, policy: Policy, chosen: tuple[int, 
     with_self = [pairwise(host, a, b) for a in chosen for b in chosen]
     unclaimed = View(host, share_rule=view.share_rule)
     given = [usable(unclaimed, node, policy) for node in sorted(chosen)]
-    shares = list(view.share_rule(request.memory_kib, given))
-    covered = all(kib <= memory[node] for node, kib in zip(sorted(chosen), shares, strict=True))
+    shares = list(view.share_rule(request, given))
+    by_node = zip(sorted(chosen), shares, strict=True)
+    covered = sum(shares) >= min(request.memory_kib, sum(given))
+    covered = covered and all(kib <= memory[node] for node, kib in by_node)
     return {
         "nodes": len(chosen),
         "level": max(common_level(host, a, b) for a in chosen for b in chosen),

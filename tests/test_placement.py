@@ -17,6 +17,7 @@ from homenode.placement.policies import POLICIES, parse_order
 from homenode.placement.problem import prepare
 from homenode.placement.remedies import remedies_for
 from homenode.placement.search import Search
+from homenode.rules.xen import memory_shares
 from test_search import orders, requests_on, views
 
 GIB = 1 << 20
@@ -145,6 +146,21 @@ def test_a_share_that_is_promised_to_others_is_not_planned_on():
     wish = ExplicitNodes(NodeMap([0, 1]), "nodes")
     refused = place(view, wanted(1, 50, explicit=wish), policy("balanced"))
     assert "its share of node 0 is promised" in refused.reason
+
+
+def test_whole_gib_that_the_nodes_have_not_are_not_planned_there():
+    # Xen gives a pvh guest whole GiB first: of 1.5 + 1.5 GiB it can have two, not three.
+    view = View(host([1, 1, 9]), share_rule=memory_shares)
+    halves = [
+        node._replace(free_kib=3 * GIB // 2) if node.id < 2 else node for node in view.host.nodes
+    ]
+    view = view._replace(host=view.host.replace(nodes=halves))
+    small = wanted(5, 3, guest_memory_kib=3 * GIB)
+    assert place(view, small._replace(type="pv"), policy("best-fit")).nodes == NodeMap([0, 1])
+    assert place(view, small._replace(type="pvh"), policy("best-fit")).nodes == NodeMap([0, 2])
+    wish = ExplicitNodes(NodeMap([0, 1]), "nodes")
+    refused = place(view, small._replace(type="pvh", explicit=wish), policy("balanced"))
+    assert "1024 MiB would come from other nodes" in refused.reason
 
 
 @pytest.mark.parametrize("name", NAMES)

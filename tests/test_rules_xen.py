@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from homenode.bitmap import CpuMap, NodeMap
 from homenode.drivers.xen_snapshot import OUTPUTS, snapshot_of
+from homenode.guest import GuestRequest
 from homenode.host import Cpu, Host, Node
 from homenode.rules.xen import (
     EXTENT_KIB,
@@ -205,6 +206,10 @@ def test_a_guest_that_fits_in_free_memory_goes_elsewhere_before_it_gets_low_memo
     assert taken.by_node == {0: 752 * MIB, 1: 152 * MIB}
 
 
+def wanted(kib, guest_type="pv"):
+    return GuestRequest("g", 1, kib, guest_memory_kib=kib, type=guest_type)
+
+
 @pytest.mark.parametrize("name", ["n2", "n4", "n8"])
 def test_every_guest_of_the_captures_gets_its_memory_where_xen_took_it(name):
     high, low = high_and_low(capture(f"{name}/empty").host)
@@ -212,7 +217,7 @@ def test_every_guest_of_the_captures_gets_its_memory_where_xen_took_it(name):
         seen = guest.memory_by_node.kib
         taken = allocate(guest.memory_kib, affine=guest.node_affinity, high_kib=high, low_kib=low)
         shares = memory_shares(
-            guest.memory_kib, [high[node] + low[node] for node in guest.node_affinity]
+            wanted(guest.memory_kib), [high[node] + low[node] for node in guest.node_affinity]
         )
         # Where a node ran full, its memory was too scattered for the last extents.
         scattered = 2 * EXTENT_KIB if (name, guest.name) == ("n8", "g") else 0
@@ -301,13 +306,34 @@ def test_allocation_is_what_a_search_for_each_extent_gives(data, high, extent):
 @given(memories, st.data())
 def test_shares_cover_what_is_needed_wherever_it_fits(usable, data):
     needed = data.draw(st.integers(0, sum(usable)))
-    shares = memory_shares(needed, usable)
+    shares = memory_shares(wanted(needed), usable)
     assert sum(shares) == needed
     assert all(0 <= share <= most for share, most in zip(shares, usable, strict=True))
 
 
+GIB = 1 << 20
+
+
+@given(st.lists(st.integers(0, 5 * GIB), min_size=2, max_size=4), st.integers(0, 9 * GIB))
+def test_whole_gib_are_dealt_first_and_those_that_are_not_here_come_from_elsewhere(usable, needed):
+    shares = memory_shares(wanted(needed, "pvh"), usable)
+    room, dealt = [most // GIB for most in usable], [0] * len(usable)
+    at, elsewhere = 0, 0
+    for _ in range(needed // GIB):
+        turns = [n % len(usable) for n in range(at, at + len(usable))]
+        open_ones = [n for n in turns if dealt[n] < room[n]]
+        if not open_ones:
+            elsewhere += GIB
+            continue
+        dealt[open_ones[0]] += 1
+        at = open_ones[0] + 1
+    assert all(share >= count * GIB for share, count in zip(shares, dealt, strict=True))
+    assert all(share <= most for share, most in zip(shares, usable, strict=True))
+    assert sum(shares) == min(needed - elsewhere, sum(usable))
+
+
 @given(st.integers(1, 8), st.integers(0, 1 << 30))
 def test_shares_are_equal_but_for_an_extent_where_nothing_is_short(nodes, needed):
-    shares = memory_shares(needed, [1 << 31] * nodes)
+    shares = memory_shares(wanted(needed), [1 << 31] * nodes)
     # One extent, one page and the rest of one more.
     assert max(shares) - min(shares) <= EXTENT_KIB + 2 * PAGE_KIB

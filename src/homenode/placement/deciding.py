@@ -167,7 +167,7 @@ def _explicitly_short(problem: Problem, chosen: int, wish: ExplicitNodes) -> str
     if wish.setting != VIRTUAL_NODES:
         memory = problem.memory.total(chosen)
         short = shortages(problem, seats=problem.request.vcpus, memory_kib=memory)
-        return short or _claimed_share(problem, chosen)
+        return short or _uncovered(problem, chosen)
     usable = dict(zip(problem.ids, problem.memory.of, strict=True))
     return "; ".join(
         f"node {node} is {format_memory(kib - usable.get(node, 0))} short "
@@ -177,12 +177,19 @@ def _explicitly_short(problem: Problem, chosen: int, wish: ExplicitNodes) -> str
     )
 
 
-def _claimed_share(problem: Problem, chosen: int) -> str:
-    # The hypervisor, which knows no claims, would take what is promised to others.
-    shares = zip(positions(chosen), problem.shares_kib(chosen), strict=True)
-    over = [at for at, kib in shares if kib > problem.memory.of[at]]
-    nodes = NodeMap(problem.ids[at] for at in over)
-    return f"its share of {nodes.named} is promised to guests that are being built" if over else ""
+def _uncovered(problem: Problem, chosen: int) -> str:
+    # The nodes have enough together, and yet the hypervisor would take it otherwise.
+    if problem.fits_memory(chosen):
+        return ""
+    shares = problem.shares_kib(chosen)
+    over = [
+        at for at, kib in zip(positions(chosen), shares, strict=True) if kib > problem.memory.of[at]
+    ]
+    if over:
+        nodes = NodeMap(problem.ids[at] for at in over)
+        return f"its share of {nodes.named} is promised to guests that are being built"
+    missing = format_memory(problem.request.memory_kib - sum(shares))
+    return f"{missing} would come from other nodes, in pieces that these have not whole"
 
 
 def _explicit_memory(problem: Problem, chosen: int, wish: ExplicitNodes) -> tuple[MemoryShare, ...]:

@@ -69,23 +69,25 @@ class Problem(NamedTuple):
         return sum(1 << at for at, node in enumerate(self.ids) if node in nodes)
 
     def fits(self, chosen: int) -> bool:
-        """Return whether the guest's vcpus and memory fit on the chosen nodes.
+        """Return whether the guest's vcpus and memory fit on the chosen nodes."""
+        return self.seats.total(chosen) >= self.request.vcpus and self.fits_memory(chosen)
 
-        Memory fits if the share of each node, as the hypervisor will spread it, is covered there.
-        """
-        if self.seats.total(chosen) < self.request.vcpus:
+    def fits_memory(self, chosen: int) -> bool:
+        """Return whether each node covers the share that the hypervisor will take from it."""
+        needed = self.request.memory_kib
+        if self.memory.total(chosen) < needed:
             return False
-        if self.memory.total(chosen) < self.request.memory_kib:
-            return False
-        if not self.claimed & chosen:
+        if not chosen & (chosen - 1):
             return True
-        shares = zip(positions(chosen), self.shares_kib(chosen), strict=True)
-        return all(kib <= self.memory.of[at] for at, kib in shares)
+        shares, memory = self.shares_kib(chosen), self.memory.of
+        return sum(shares) >= needed and all(
+            kib <= memory[at] for at, kib in zip(positions(chosen), shares, strict=True)
+        )
 
     def shares_kib(self, chosen: int) -> list[int]:
         """Return the memory that comes from each chosen node, ascending; they must suffice."""
         given = [self.unclaimed[at] for at in positions(chosen)]
-        return list(self.view.share_rule(self.request.memory_kib, given))
+        return list(self.view.share_rule(self.request, given))
 
 
 def suitable_cpus(view: View, request: GuestRequest) -> CpuMap:

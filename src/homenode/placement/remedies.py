@@ -126,11 +126,12 @@ class _Trial:
             return self.again(request, self.view.without(gone)) is not None
         problem = self.problem
         freed = self.view.freed_kib(gone)
-        memory = [
-            kib + freed.get(node, 0) if self._counts(node) else kib
-            for node, kib in zip(problem.ids, problem.memory.of, strict=True)
-        ]
-        changed = problem._replace(memory=Weights(memory))
+        more = [freed.get(node, 0) if self._counts(node) else 0 for node in problem.ids]
+        memory, unclaimed = (
+            [kib + gain for kib, gain in zip(before, more, strict=True)]
+            for before in (problem.memory.of, problem.unclaimed)
+        )
+        changed = problem._replace(memory=Weights(memory), unclaimed=tuple(unclaimed))
         if request.explicit is None and self._adds_up:
             return changed.fits(changed.everything)
         return self.again(request, self.view.without(gone)) is not None

@@ -3,18 +3,18 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
-from homenode.guest import Guest
+from homenode.guest import Guest, GuestRequest
 from homenode.host import Host
 
-ShareRule = Callable[[int, Sequence[int]], Sequence[int]]
-"""How a hypervisor spreads memory: (KiB needed, KiB usable on each node of the set, in ascending
-order of nodes) to the KiB that come from each of them. Called only if they suffice together."""
+ShareRule = Callable[[GuestRequest, Sequence[int]], Sequence[int]]
+"""How a hypervisor spreads memory: (request, KiB usable on each node of the set, in ascending order
+of nodes) to the KiB that come from each of them. Called only if they suffice together; what the
+shares lack of what is needed would come from nodes outside of the set."""
 
 
-def equal_shares(needed_kib: int, usable_kib: Sequence[int]) -> list[int]:
+def equal_shares(request: GuestRequest, usable_kib: Sequence[int]) -> list[int]:
     """Spread memory equally; where a node is full, the others take its part (a `ShareRule`)."""
-    shares = [0] * len(usable_kib)
-    left = needed_kib
+    shares, left = [0] * len(usable_kib), request.memory_kib
     smallest_first = sorted(range(len(usable_kib)), key=lambda at: (usable_kib[at], at))
     for done, at in enumerate(smallest_first):
         shares[at] = min(usable_kib[at], left // (len(usable_kib) - done))

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from homenode.bitmap import CpuMap, NodeMap
+from homenode.guest import GuestRequest
 from homenode.host import Host
 
 PAGE_KIB = 4
@@ -209,25 +210,31 @@ def _pages_below(span: NodeSpan, end: int) -> int:
     return max(0, min(end, span.start_page + span.pages) - span.start_page)
 
 
-def memory_shares(needed_kib: int, usable_kib: Sequence[int]) -> list[int]:
+def memory_shares(request: GuestRequest, usable_kib: Sequence[int]) -> list[int]:
     """Return the KiB of a guest that come from each node of its node affinity.
 
-    The `ShareRule` of Xen: extents of 2 MiB from one node after the other, a full node is passed
-    over, and single pages at the end. Source: as `allocate`.
+    The `ShareRule` of Xen: extents from one node after the other, a full node is passed over, and
+    single pages at the end. Whole GiB that a pvh or hvm guest asks for and that these nodes have
+    not come from elsewhere, before anything smaller from here: then the shares are less than what
+    is needed. Source: as `allocate`.
     """
+    needed_kib = request.memory_kib
     if len(usable_kib) == 1:
         return [min(needed_kib, usable_kib[0])]
     shares, left = [0] * len(usable_kib), needed_kib
-    for extent_kib in (EXTENT_KIB, PAGE_KIB, 1):
+    for extent_kib in (LARGE_EXTENT_KIB, EXTENT_KIB, PAGE_KIB, 1):
+        wanted = left // extent_kib
+        if extent_kib == LARGE_EXTENT_KIB:
+            wanted = 0 if request.type == "pv" else request.guest_memory_kib // extent_kib
         room = [
             (usable - share) // extent_kib for usable, share in zip(usable_kib, shares, strict=True)
         ]
-        taken, _ = _round_robin(left // extent_kib, room)
+        taken, _ = _round_robin(wanted, room)
         shares = [
             share + extents * extent_kib for share, extents in zip(shares, taken, strict=True)
         ]
-        left = needed_kib - sum(shares)
-        if not left:
+        left -= (wanted if extent_kib == LARGE_EXTENT_KIB else sum(taken)) * extent_kib
+        if left <= 0:
             break
     return shares
 
