@@ -101,11 +101,11 @@ def test_a_refusal_is_an_answer_on_stdout_with_status_1(run, guest):
 
 def test_a_remedy_that_is_taken_makes_the_guest_fit(run, guest):
     document = json.loads(run("place", "-c", SMALL_HOST, "--json", guest(memory=800))[1])
-    (freed,) = [r for r in document["remedies"] if r["kind"] == "memory"]
-    less = int(freed["text"].split()[1])
-    assert freed["text"].split()[2] == "MiB"
-    assert run("place", "-c", SMALL_HOST, guest(memory=800 - less - 8))[0] == 0
-    assert run("place", "-c", SMALL_HOST, guest(memory=800 - less + 8))[0] == 1
+    (smaller,) = [r for r in document["remedies"] if r["kind"] == "shrink"]
+    less, unit = smaller["text"].split()[3:5]
+    assert unit == "MiB"
+    assert run("place", "-c", SMALL_HOST, guest(memory=800 - int(less) - 8))[0] == 0
+    assert run("place", "-c", SMALL_HOST, guest(memory=800 - int(less) + 8))[0] == 1
 
 
 def test_explain_ranks_rivals_and_says_what_each_lost_by(run, guest):

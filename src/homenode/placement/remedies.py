@@ -34,8 +34,9 @@ def remedies_for(
     """Yield changes that make the guest fit.
 
     One of each kind, and of each kind the smallest: nodes or options to allow, guests to stop
-    and what memory that frees, vcpus to drop, memory to free; if no single one suffices, vcpus
-    and memory together. With a `clock` (seconds) each one tried takes at most `TIME_LIMIT_S`.
+    and what memory that frees, vcpus to drop, memory to free or to do without; if no single one
+    suffices, vcpus and memory together. With a `clock` (seconds) each placement that is tried
+    takes at most `TIME_LIMIT_S`.
     """
     trial = _Trial(view, request, policy, clock)
     found = [*trial.looser(), *trial.fewer_guests(), *trial.fewer_vcpus(), *trial.less_memory()]
@@ -154,15 +155,37 @@ class _Trial:
             yield Remedy("vcpus", f"drop {wanted - vcpus} of {wanted} vcpus: {nodes.named}", nodes)
 
     def less_memory(self) -> Iterator[Remedy]:
-        kib = self._most_memory(self.request)
-        nodes = self.again(self._with_memory(self.request, kib)) if kib else None
-        if nodes is not None:
-            short_kib = self.request.memory_kib - kib
-            short = format_memory(short_kib)
-            smaller = f", or give the guest {short} less"
-            may_shrink = short_kib < self.request.guest_memory_kib // 2
-            text = f"free {short} on {nodes.named}{smaller if may_shrink else ''}"
-            yield Remedy("memory", text, nodes)
+        request = self.request
+        kib = self._most_memory(request)
+        nodes = self.again(self._with_memory(request, kib)) if kib else None
+        if nodes is None:
+            return
+        yield from self._memory_to_free(nodes)
+        short_kib = request.memory_kib - kib
+        if short_kib < request.guest_memory_kib // 2:
+            text = f"give the guest {format_memory(short_kib)} less: {nodes.named}"
+            yield Remedy("shrink", text, nodes)
+
+    def _memory_to_free(self, nodes: NodeMap) -> Iterator[Remedy]:
+        # On the first node where that helps; whole pieces can make it more than what is short.
+        for node in nodes:
+            most_mib = self.request.memory_kib // 1024 + 1
+            if not self._fits_with_free(node, most_mib):
+                continue
+            kept = _largest(most_mib, lambda kept: self._fits_with_free(node, most_mib - kept))  # noqa: B023 - used at once
+            kib = (most_mib - kept) * 1024
+            found = self.again(self.request, self.view.with_free(node, kib))
+            if found is not None:
+                text = f"free {format_memory(kib)} on node {node}: {found.named}"
+                yield Remedy("memory", text, found)
+                return
+
+    def _fits_with_free(self, node: int, mib: int) -> bool:
+        view = self.view.with_free(node, mib * 1024)
+        if self.request.explicit is not None or not self._adds_up:
+            return self.again(self.request, view) is not None
+        problem = prepare(view, self.request, as_libxl=self.policy.admission == "libxl")
+        return problem.fits(problem.everything)
 
     def smaller_altogether(self) -> Iterator[Remedy]:
         request = self.request
@@ -175,7 +198,7 @@ class _Trial:
         nodes = self.again(self._with_memory(narrow, kib)) if kib else None
         if nodes is not None:
             short = format_memory(request.memory_kib - kib)
-            text = f"drop {request.vcpus - vcpus} vcpus and free {short}: {nodes.named}"
+            text = f"drop {request.vcpus - vcpus} vcpus and {short} of memory: {nodes.named}"
             yield Remedy("shrink", text, nodes)
 
     def _most_memory(self, request: GuestRequest) -> int:
@@ -192,18 +215,11 @@ class _Trial:
             cell._replace(memory_kib=cell.memory_kib * kib // max(1, request.memory_kib))
             for cell in request.virtual_nodes
         )
-        return request._replace(memory_kib=kib, virtual_nodes=cells)
+        own_kib = max(0, request.guest_memory_kib - (request.memory_kib - kib))
+        return request._replace(memory_kib=kib, guest_memory_kib=own_kib, virtual_nodes=cells)
 
     def _most(self, most: int, changed: Callable[[int], GuestRequest]) -> int:
-        # Fitting is monotone: what fits with more fits with less. The largest number that fits.
-        fits, fails = 0, most + 1
-        while fails - fits > 1:
-            middle = (fits + fails) // 2
-            if self._fits(changed(middle)):
-                fits = middle
-            else:
-                fails = middle
-        return fits
+        return _largest(most, lambda some: self._fits(changed(some)))
 
     def _fits(self, request: GuestRequest) -> bool:
         if request.explicit is not None:
@@ -213,6 +229,18 @@ class _Trial:
             return problem.fits(problem.everything)
         found = Search(problem, self.policy).find(clock=self.clock, time_limit_s=TIME_LIMIT_S)
         return found.chosen is not None
+
+
+def _largest(most: int, fits: Callable[[int], bool]) -> int:
+    # Fitting is monotone: what fits with more fits with less. The largest number that fits, or 0.
+    fitting, failing = 0, most + 1
+    while failing - fitting > 1:
+        middle = (fitting + failing) // 2
+        if fits(middle):
+            fitting = middle
+        else:
+            failing = middle
+    return fitting
 
 
 def _helps(guest: Guest) -> bool:

@@ -46,6 +46,14 @@ class View(NamedTuple):
         left = tuple(guest for guest in self.guests if guest not in gone)
         return self._replace(host=self.host.replace(nodes=nodes), guests=left)
 
+    def with_free(self, node: int, kib: int) -> "View":
+        """Return the view as it would be with that much more memory free on `node`."""
+        nodes = [
+            one._replace(free_kib=_plus(one.free_kib, kib)) if one.id == node else one
+            for one in self.host.nodes
+        ]
+        return self._replace(host=self.host.replace(nodes=nodes))
+
     @staticmethod
     def freed_kib(gone: Collection[Guest]) -> dict[int, int]:
         """Return the memory by node that those guests have, in so far as that is known."""
