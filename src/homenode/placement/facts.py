@@ -8,6 +8,7 @@ returns a trivial one, and the answer is the same.
 `FACTS` is the table that the help, the JSON and the documentation are made from.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple, Protocol, Self
 
@@ -79,19 +80,19 @@ class Part:
         self.farthest = farthest
 
 
-class Fact:
+class Fact(ABC):
     """A number that belongs to a set of nodes. The plain class knows only trivial bounds."""
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
 
+    @abstractmethod
     def lower(self, part: Part, rest: int, missing: int) -> int | Ratio:
         """Return at most the value of any set made of `part` and `missing` nodes of `rest`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def upper(self, part: Part, rest: int, missing: int) -> int | Ratio:
         """Return at least that value."""
-        raise NotImplementedError
 
     def floor(self, count: int) -> int | None:  # noqa: ARG002 - most facts have none
         """Return at most the value of any set of `count` or more nodes; None: no idea."""
@@ -101,12 +102,12 @@ class Fact:
         """Return those of `rest` that may join without taking the value beyond `limit`."""
         return rest
 
+    @abstractmethod
     def singles(self, ats: Sequence[int]) -> list[int] | list[Ratio] | int:
         """Return the exact values of sets of one node, those at `ats`; one int if all are equal.
 
         A guest on one node is what is asked for most: this is its way around the search.
         """
-        raise NotImplementedError
 
     def attributes(self) -> Sequence[Attribute] | None:
         """Return the per-node numbers that the value hangs on, apart from `Problem.twins`.
@@ -266,8 +267,8 @@ class FarthestPair(Fact):
 
     pairs: Pairs
 
-    def _of(self, part: Part) -> int:
-        raise NotImplementedError
+    @abstractmethod
+    def _of(self, part: Part) -> int: ...
 
     def lower(self, part: Part, rest: int, missing: int) -> int:  # noqa: ARG002 - the interface
         if not missing:
