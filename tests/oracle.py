@@ -14,13 +14,14 @@ from homenode.placement.policies import Policy
 from homenode.placement.view import View
 
 
-def suitable(view: View, request: GuestRequest) -> set[int]:
+def suitable(view: View, request: GuestRequest, policy: Policy) -> set[int]:
     cpus = set(view.host.pool(request.pool).cpus) & set(view.host.cpu_map)
     if request.hard:
         cpus &= set().union(*map(set, request.hard))
     pools = {pool.name: set(pool.cpus) for pool in view.host.pools}
     for guest in view.guests:
-        if guest.exclusive or request.exclusive:
+        known = guest.exclusive and policy.admission != "libxl"
+        if known or request.exclusive:
             for vcpu in guest.vcpus:
                 pool = pools.get(guest.pool, set(view.host.cpu_map))
                 if not pool <= set(vcpu.hard):
@@ -95,7 +96,7 @@ def occupied(view: View) -> set[int]:
 
 
 def facts(view: View, request: GuestRequest, policy: Policy, chosen: tuple[int, ...]) -> dict:
-    host, cpus = view.host, suitable(view, request)
+    host, cpus = view.host, suitable(view, request, policy)
     pairs = list(combinations(chosen, 2))
     own = {node: set(host.cpus_by_node[node]) & cpus for node in chosen}
     all_own = set().union(*own.values())
@@ -113,6 +114,7 @@ def facts(view: View, request: GuestRequest, policy: Policy, chosen: tuple[int, 
     by_node = zip(sorted(chosen), shares, strict=True)
     covered = sum(shares) >= min(request.memory_kib, sum(given))
     covered = covered and all(kib <= memory[node] for node, kib in by_node)
+    covered = covered or policy.admission == "libxl"
     return {
         "nodes": len(chosen),
         "level": max(common_level(host, a, b) for a in chosen for b in chosen),
@@ -153,7 +155,7 @@ def rank(policy: Policy, found: dict) -> tuple:
 def best(view: View, request: GuestRequest, policy: Policy) -> tuple[int, ...] | None:
     """Return the best set of nodes, or None if nothing fits."""
     host = view.host
-    nodes = sorted(_nodes(host, suitable(view, request)))
+    nodes = sorted(_nodes(host, suitable(view, request, policy)))
     answers = []
     for count in range(1, len(nodes) + 1):
         if request.node_count not in (None, count):

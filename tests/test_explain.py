@@ -52,7 +52,7 @@ def test_rivals_are_in_the_order_of_the_policy_and_every_node_is_accounted_for(d
         alone = {
             node for node in view.host.node_map
             if node in view.host.nodes_of(view.host.cpu_map)
-            and node in oracle._nodes(view.host, oracle.suitable(view, request))
+            and node in oracle._nodes(view.host, oracle.suitable(view, request, wanted))
             and oracle.facts(view, request, wanted, (node,))["fits"]
         }  # fmt: skip
         assert said | alone == set(view.host.node_map)

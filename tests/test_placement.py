@@ -11,7 +11,7 @@ import oracle
 from homenode.bitmap import CpuMap, NodeMap
 from homenode.errors import HomenodeError
 from homenode.guest import ExplicitNodes, Guest, GuestRequest, MemoryByNode, Vcpu, VirtualNode
-from homenode.host import Cpu, Cpupool, Host, Node
+from homenode.host import Cpu, Cpupool, Host, Node, Reservation
 from homenode.placement import View, place, policy
 from homenode.placement.policies import POLICIES, parse_order
 from homenode.placement.problem import prepare
@@ -159,6 +159,10 @@ def test_whole_gib_that_the_nodes_have_not_are_not_planned_there():
     small = wanted(5, 3, guest_memory_kib=3 * GIB)
     assert place(view, small._replace(type="pv"), policy("best-fit")).nodes == NodeMap([0, 1])
     assert place(view, small._replace(type="pvh"), policy("best-fit")).nodes == NodeMap([0, 2])
+    narrow = view._replace(host=view.host.replace(nodes=[*halves[:2], Node(2, free_kib=0)]))
+    decision = place(narrow, small._replace(type="pvh"), policy("xl"))
+    assert decision.nodes == NodeMap([0, 1]), "libxl looks at the sum alone"
+    assert [warned.code for warned in decision.warnings] == ["free-not-usable"]
     wish = ExplicitNodes(NodeMap([0, 1]), "nodes")
     refused = place(view, small._replace(type="pvh", explicit=wish), policy("balanced"))
     assert "1024 MiB would come from other nodes" in refused.reason
@@ -554,3 +558,19 @@ def test_a_refusal_on_a_large_host_with_many_guests_ends_soon_enough_to_be_run_h
     assert {remedy.kind for remedy in told} >= {"guest", "memory"}
     (stopped,) = [remedy for remedy in told if remedy.kind == "guest"]
     assert stopped.text.count("(") == 300 - 64 * 4
+
+
+def test_policy_xl_says_what_it_plans_on_that_is_not_to_be_had():
+    low = Host(
+        cpus=[Cpu(0, 0), Cpu(1, 1)],
+        nodes=[
+            Node(0, free_kib=8 * GIB, reserved=(Reservation(GIB, "Xen hands it out last"),)),
+            Node(1, free_kib=4 * GIB),
+        ],
+        distances=[[10, 20], [20, 10]],
+    )
+    decision = place(View(low), wanted(1, 8), policy("xl"))
+    assert decision.nodes == NodeMap([0])
+    (warned,) = decision.warnings
+    assert "1024 MiB of the share on node 0" in warned.text
+    assert place(View(low), wanted(1, 8), policy("balanced")).nodes == NodeMap([0, 1])

@@ -38,20 +38,21 @@ def place(
     if found.chosen is None:
         return _refused(problem, policy, found)
     part = search.part_of(found.chosen)
+    memory = memory_of(problem, found.chosen)
     return Decision(
         guest=request.name,
         policy=policy.name,
         fits=True,
         optimal=found.proved,
         nodes=problem.nodes(found.chosen),
-        memory=memory_of(problem, found.chosen),
+        memory=memory,
         vcpus=affinities_of(problem, found.chosen),
         memory_needed_kib=request.memory_kib,
         reason=_reason(problem, policy, found.chosen, found),
         facts=Measures(problem).of(part),
         virtual_nodes=request.virtual_nodes,
         gap=_gap(policy, found),
-        warnings=_warnings(view),
+        warnings=_warnings(view) + _not_usable(problem, memory),
     )
 
 
@@ -81,6 +82,25 @@ def _warnings(view: View) -> tuple[Warned, ...]:
         return ()
     text = f"free memory of {NodeMap(unknown).named} is unknown: nothing is placed there"
     return (Warned("free-memory-unknown", text),)
+
+
+def _not_usable(problem: Problem, memory: tuple[MemoryShare, ...]) -> tuple[Warned, ...]:
+    """Say where libxl plans on memory that is free and yet not to be had."""
+    if not problem.as_libxl:
+        return ()
+    view, found = problem.view, []
+    for share in memory:
+        usable = view.host.nodes_by_id[share.node].usable_kib or 0
+        lacking = share.kib - max(0, usable - view.outstanding_kib.get(share.node, 0))
+        if lacking > 0:
+            found.append(f"{format_memory(lacking)} of the share on node {share.node}")
+    elsewhere = problem.request.memory_kib - sum(share.kib for share in memory)
+    if elsewhere > 0:
+        found.append(f"{format_memory(elsewhere)} that these nodes have not in whole pieces")
+    if not found:
+        return ()
+    text = f"free is not usable: {', '.join(found)} will come from other nodes"
+    return (Warned("free-not-usable", text),)
 
 
 def _refused(problem: Problem, policy: Policy, found: Found) -> Decision:

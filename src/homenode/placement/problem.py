@@ -73,11 +73,14 @@ class Problem(NamedTuple):
         return self.seats.total(chosen) >= self.request.vcpus and self.fits_memory(chosen)
 
     def fits_memory(self, chosen: int) -> bool:
-        """Return whether each node covers the share that the hypervisor will take from it."""
+        """Return whether each node covers the share that the hypervisor will take from it.
+
+        libxl looks at the sum alone.
+        """
         needed = self.request.memory_kib
         if self.memory.total(chosen) < needed:
             return False
-        if not chosen & (chosen - 1):
+        if self.as_libxl or not chosen & (chosen - 1):
             return True
         shares, memory = self.shares_kib(chosen), self.memory.of
         return sum(shares) >= needed and all(
@@ -90,11 +93,11 @@ class Problem(NamedTuple):
         return list(self.view.share_rule(self.request, given))
 
 
-def suitable_cpus(view: View, request: GuestRequest) -> CpuMap:
+def suitable_cpus(view: View, request: GuestRequest, *, as_libxl: bool = False) -> CpuMap:
     """Return the cpus that the guest may run on: its pool's, AND its hard affinity's.
 
     libxl computes that AND and then searches without it (libxl_dom.c, numa_place_domain()).
-    Cpus that exclusive guests have for themselves are out.
+    Cpus that exclusive guests have for themselves are out, which libxl knows nothing of.
     """
     bits = view.host.pool(request.pool).cpus.bits & view.host.cpu_map.bits
     if request.hard:
@@ -104,7 +107,7 @@ def suitable_cpus(view: View, request: GuestRequest) -> CpuMap:
         bits &= union
     pools = _pools(view.host)
     for guest in view.guests:
-        if guest.exclusive or request.exclusive:
+        if request.exclusive or (guest.exclusive and not as_libxl):
             bits &= ~_pinned(guest, pools.get(guest.pool or "", view.host.cpu_map.bits))
     return CpuMap.from_bits(bits)
 
@@ -131,7 +134,7 @@ def prepare(
     every node that it may use). `also` adds nodes without suitable cpus, for explicit wishes.
     """
     host = view.host
-    suitable = suitable_cpus(view, request)
+    suitable = suitable_cpus(view, request, as_libxl=as_libxl)
     wanted = host.nodes_of(suitable)
     if also is not None:
         wanted |= also & host.node_map
