@@ -7,6 +7,7 @@ from homenode.bitmap import NodeMap
 from homenode.errors import HomenodeError
 from homenode.formats.xl_cfg import GuestConfig
 from homenode.host import Cpu, Host, Node
+from homenode.lifecycle import handed_over
 from homenode.placement import View, place
 
 HOST = Host(
@@ -60,7 +61,7 @@ def test_a_node_without_cpus_cannot_be_asked_for_and_is_said():
     asked = ask(wide, host)
     assert asked.request.explicit.nodes == NodeMap([1])
     assert [warned.code for warned in asked.warnings] == ["node-without-cpus"]
-    with pytest.raises(HomenodeError, match="no cpus on node 7"):
+    with pytest.raises(HomenodeError, match="no cpus for the guest on node 7"):
         ask(GuestConfig.parse(BASE), host, Overrides(nodes="7"))
 
 
@@ -78,3 +79,21 @@ def test_wishes_that_cannot_be_are_refused(text, overrides, complaint):
     with pytest.raises(HomenodeError) as caught:
         ask(GuestConfig.parse(BASE + text, source="g.cfg"), HOST, Overrides(**overrides))
     assert complaint in str(caught.value)
+
+
+def test_virtual_nodes_are_handed_over_with_the_nodes_that_were_decided():
+    cells = (
+        'type = "pvh"\nvnuma = [["pnode=3", "size=32", "vcpus=0", "vdistances=10,20"],'
+        ' ["pnode=1", "size=32", "vcpus=1", "vdistances=20,10"]]\n'
+    )
+    for wish, nodes in (
+        ("", ["3", "1"]),
+        ('nodes = "0,2"', ["0", "2"]),
+        ('nodes = "2"', ["2", "2"]),
+    ):
+        config = GuestConfig.parse(BASE + cells + wish)
+        asked = ask(config, HOST)
+        decision = place(View(HOST), asked.request, asked.policy)
+        handed = GuestConfig.parse(handed_over(config, asked.request, decision, HOST))
+        assert [cell[0] for cell in handed.values["vnuma"]] == [f"pnode={node}" for node in nodes]
+        assert {str(share.node) for share in decision.memory} == set(nodes)

@@ -49,7 +49,8 @@ def host(free_gib, *, cpus=4, distances=None, threads=1, node_pairs_per_socket=F
         for node in range(len(free_gib))
         for n in range(cpus)
     ]
-    nodes = [Node(at, present_kib=gib * GIB, free_kib=gib * GIB) for at, gib in enumerate(free_gib)]
+    present = (max(free_gib) + 10_000) * GIB
+    nodes = [Node(at, present_kib=present, free_kib=gib * GIB) for at, gib in enumerate(free_gib)]
     flat = [[10 if a == b else 20 for b in nodes] for a in nodes]
     return Host(cpus=listed, nodes=nodes, distances=distances or flat)
 
@@ -574,3 +575,15 @@ def test_policy_xl_says_what_it_plans_on_that_is_not_to_be_had():
     (warned,) = decision.warnings
     assert "1024 MiB of the share on node 0" in warned.text
     assert place(View(low), wanted(1, 8), policy("balanced")).nodes == NodeMap([0, 1])
+
+
+@settings(deadline=None, max_examples=60)
+@given(data=st.data())
+def test_no_more_memory_is_to_be_freed_than_is_taken(data):
+    view = data.draw(views())
+    request = data.draw(requests_on(view))
+    for remedy in remedies_for(view, request, policy("balanced")):
+        if remedy.kind == "memory":
+            amount, node = remedy.text.removeprefix("free ").split(":")[0].split(" on node ")
+            there = view.host.nodes_by_id[int(node)]
+            assert parse_memory_kib(amount) <= there.present_kib - there.free_kib + GIB // 10

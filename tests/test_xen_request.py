@@ -177,7 +177,7 @@ def test_policies_are_passed_on_as_they_are():
         ('nodes="0"\ncpus_soft="node:1"', ["cpus-soft-overruled"], "0"),
         ('nodes="0"\ncpus="node:1"', ["vcpus-away-from-memory"], "0"),
         ('nodes="0"\ncpus=["node:1"]', ["vcpus-away-from-memory"], "0"),
-        ('nodes="0-1"\ncpus="node:1"', [], "0-1"),
+        ('nodes="0-1"\ncpus="node:1"', ["node-without-cpus"], "1"),
         ('cpus="node:1"\ncpus_soft="node:2"', ["soft-outside-hard"], "1"),
         ('vcpus=2\ncpus=["0"]', ["short-list"], "0-3"),
         ('vcpus=2\ncpus_soft=["0"]', ["short-list"], "0-3"),
@@ -205,7 +205,8 @@ def test_the_warning_names_the_vcpus():
 def test_a_pool_bounds_what_masks_mean():
     assert asked('pool="other"', POOLS).pool == "other"
     assert str(asked('pool="other"\ncpus_soft="3-4"', POOLS).explicit.nodes) == "2"
-    assert codes('pool="other"\nnodes="0"', POOLS) == ["vcpus-away-from-memory"]
+    with pytest.raises(ParseError, match="no cpus for the guest on node 0"):
+        codes('pool="other"\nnodes="0"', POOLS)
     assert codes('pool="other"\ncpus_soft="0"', POOLS) == ["soft-outside-hard"]
 
 
@@ -238,9 +239,9 @@ def test_virtual_nodes_without_a_node_are_placed():
 
 def test_nodes_overrule_the_node_of_a_virtual_node_and_that_overrules_soft_affinity():
     vnuma = f"{PVH}vnuma=[{TWO.format(3, 1)}]\n"
-    for text, code in (("nodes=2", "vnuma-overruled"), ('nodes="0-1"', "vnuma-overruled")):
-        assert codes(vnuma + text) == [code]
-        assert {node.node for node in ask(vnuma + text).request.virtual_nodes} == {None}
+    for text, nodes in (("nodes=2", [None, None]), ('nodes="0-1"', [0, 1])):
+        assert codes(vnuma + text) == ["vnuma-overruled"]
+        assert [node.node for node in ask(vnuma + text).request.virtual_nodes] == nodes
     agreed = asked(vnuma + 'nodes="1,3"')
     assert [node.node for node in agreed.virtual_nodes] == [3, 1]
     assert codes(vnuma + 'cpus_soft="node:0"') == ["cpus-soft-overruled"]
@@ -314,11 +315,10 @@ def test_virtual_nodes_that_make_no_sense_are_refused(vnuma, said):
         ('cpus_soft=""', "3: cpus_soft names no cpu at all"),
         ('cpus_soft="foo"', "3: cpus_soft: not a cpu number"),
         ("nodes=0", "3: nodes = 0 is out of range"),
-        ('nodes=""', "3: nodes: not a node number"),
-        ("nodes=[]", "3: nodes: not a node number"),
+        ('nodes=""', "3: nodes names no node"),
+        ("nodes=[]", "3: nodes names no node"),
         ('nodes="0,^0"', "3: nodes names no node"),
         ('nodes="0-4"', "3: nodes: '0-4' names node 4, which does not exist here"),
-        ('nodes="all"', "3: nodes: not a node number or range: 'all'"),
         ('nodes=[["0"]]', "3: a list within a list of nodes"),
         ("nodes_policy=[1]", "3: nodes_policy is a list"),
         ("shadow_memory=[1]", "3: shadow_memory is a list"),

@@ -9,7 +9,7 @@ from homenode.guest import ExplicitNodes, GuestRequest
 from homenode.host import Host
 from homenode.placement.decision import Warned
 from homenode.placement.policies import DEFAULT, Policy, policy
-from homenode.rules.xen_request import anywhere, request, with_cpus
+from homenode.rules.xen_request import anywhere, onto, request, with_cpus
 
 
 class Overrides(NamedTuple):
@@ -67,11 +67,13 @@ def _with_nodes(
                 hint=f"ask for 1 to {len(host.nodes)} of them",
             )
         return anywhere(made)._replace(node_count=int(count))
+    if not text:
+        raise HomenodeError("--nodes '' names no node", hint="--nodes auto lets them be chosen")
     everywhere = host.nodes_of(host.cpu_map)
     nodes = everywhere if text == "all" else NodeMap.parse_libvirt(text, within=host.node_map)
     if not nodes:
         raise HomenodeError(
             f"--nodes {text!r} names no node", hint="--nodes auto lets them be chosen"
         )
-    nodes = with_cpus(nodes, host, warnings)
-    return anywhere(made)._replace(explicit=ExplicitNodes(nodes, "--nodes"))
+    nodes = with_cpus(nodes, made, host, warnings)
+    return onto(made, nodes)._replace(explicit=ExplicitNodes(nodes, "--nodes"))

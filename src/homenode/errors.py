@@ -64,12 +64,6 @@ class ParseError(HomenodeError):
         )
 
 
-class DoesNotFit(HomenodeError):  # noqa: N818 - an answer more than an error
-    """The guest does not fit on the host."""
-
-    exit_status = ExitStatus.DOES_NOT_FIT
-
-
 class HypervisorError(HomenodeError):
     """The hypervisor refused, or did not answer."""
 

@@ -6,6 +6,7 @@ lock); the guest is built outside of it, and its claim keeps its memory from oth
 
 import os
 from collections.abc import Callable
+from itertools import cycle
 from time import monotonic
 from typing import NamedTuple
 
@@ -200,6 +201,9 @@ def handed_over(config: GuestConfig, request: GuestRequest, decision: Decision, 
     changes: dict[str, Value | None] = {"uuid": request.uuid} if request.uuid else {}
     if decision.nodes:
         changes["nodes"] = tuple(str(node) for node in decision.nodes)
+    cells = config.values.get("vnuma")
+    if request.virtual_nodes and isinstance(cells, tuple):
+        changes["vnuma"] = _with_pnodes(cells, request, decision)
     soft = _masks(decision, request.vcpus, soft=True)
     if soft is not None:
         changes["cpus_soft"] = _written(soft, host)
@@ -210,6 +214,19 @@ def handed_over(config: GuestConfig, request: GuestRequest, decision: Decision, 
     elif hard is not None and tuple(hard) != request.hard:
         changes["cpus"] = _written(hard, host)
     return config.edited(changes)
+
+
+def _with_pnodes(cells: tuple[Value, ...], request: GuestRequest, decision: Decision) -> Value:
+    # Memory of a virtual node comes from its pnode alone, whatever the masks say; a virtual node
+    # without one gets one of the decided nodes, in turn.
+    nodes = cycle(decision.nodes or NodeMap([0]))
+    written: list[Value] = []
+    for cell, virtual in zip(cells, request.virtual_nodes, strict=True):
+        node = next(nodes) if virtual.node is None else virtual.node
+        items = cell if isinstance(cell, tuple) else (cell,)
+        others = (item for item in items if not str(item).lstrip().startswith("pnode"))
+        written.append((f"pnode={node}", *others))
+    return tuple(written)
 
 
 def _masks(decision: Decision, vcpus: int, *, soft: bool) -> list[CpuMap | None] | None:

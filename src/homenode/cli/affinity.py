@@ -2,12 +2,14 @@
 
 from homenode.bitmap import CpuMap, NodeMap
 from homenode.cli.common import add_connection, connect, parser, print_json
+from homenode.cli.decision_text import warning_lines
 from homenode.cli.guest_text import guest_document, memory_text, node_words
 from homenode.drawing import name_text
 from homenode.drivers.base import Snapshot
 from homenode.errors import Conflict, ExitStatus, HomenodeError
 from homenode.guest import Guest
 from homenode.lifecycle import landed, set_affinity
+from homenode.placement.decision import Warned
 
 _EXAMPLES = """\
   homenode affinity -c sim:try web1               show it
@@ -19,7 +21,7 @@ The vcpus prefer the cpus of those nodes then (soft affinity), and new memory co
 Memory that the guest has stays where it is without --move; with it, as much moves as there is room
 for. The document: {"version": 1, "dry_run": bool, "wanted": {"node_affinity": [node], "move": bool}
 or null, "changed": bool, "guest": guest as of homenode list as it is now, with "affinity":
-[{"vcpu", "hard": cpus, "soft": cpus, "cpu"}], "warnings": [text]}
+[{"vcpu", "hard": cpus, "soft": cpus, "cpu"}], "warnings": [{"code", "text"}]}
 """
 
 
@@ -41,7 +43,9 @@ def run(arguments: list[str]) -> int:
     guest = before = seen.guest(chosen.name)
     if guest is None or before is None:
         raise Conflict(f"{driver.uri}: there is no guest {chosen.name!r}", hint="see homenode list")
-    lines, warnings, wanted = [], [], None
+    lines: list[str] = []
+    warnings: tuple[Warned, ...] = ()
+    wanted = None
     if chosen.nodes is not None:
         nodes = _nodes(chosen.nodes, seen)
         wanted = {"node_affinity": list(nodes), "move": chosen.move}
@@ -58,12 +62,12 @@ def run(arguments: list[str]) -> int:
                 "wanted": wanted,
                 "changed": guest != before,
                 "guest": {**guest_document(guest), "affinity": _masks_document(guest)},
-                "warnings": warnings,
+                "warnings": [warned._asdict() for warned in warnings],
             }
         )
     else:
         lines += [] if chosen.dry_run else _lines(guest)
-        print("\n".join([*lines, *(f"  warning   {warning}" for warning in warnings)]))
+        print("\n".join([*lines, *warning_lines(warnings)]))
     return ExitStatus.DONE
 
 
@@ -76,10 +80,13 @@ def _nodes(text: str, seen: Snapshot) -> NodeMap:
     return nodes
 
 
-def _warnings(guest: Guest, nodes: NodeMap, seen: Snapshot) -> list[str]:
+def _warnings(guest: Guest, nodes: NodeMap, seen: Snapshot) -> tuple[Warned, ...]:
     there = seen.host.cpus_of(nodes) & seen.host.pool(guest.pool).cpus
     away = CpuMap(vcpu.id for vcpu in guest.vcpus if vcpu.hard.isdisjoint(there))
-    return [f"vcpu {away} may not run on node {nodes}"] if away else []
+    if not away:
+        return ()
+    text = f"vcpu {away} may not run on {nodes.named}, and Xen gives memory where the cpus are"
+    return (Warned("vcpus-away-from-memory", text),)
 
 
 def _masks_document(guest: Guest) -> list[dict[str, object]]:

@@ -105,9 +105,14 @@ def _parser(verb: str, *, explaining: bool) -> "ArgumentParser":
 
 
 def _seconds(text: str) -> float:
-    seconds = float(text)
+    from argparse import ArgumentTypeError  # noqa: PLC0415 - rarely
+
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
     if not 0 <= seconds <= _LONGEST_S:
-        raise ValueError(text)
+        raise ArgumentTypeError(f"{text[:40]!r} is no number of seconds from 0 to {_LONGEST_S:g}")
     return seconds
 
 

@@ -466,7 +466,7 @@ def _draw_legend(canvas: _Canvas, host: Host, guests: Sequence[Guest], top: floa
         canvas.text(x + 20, y, words)
         x += width
     y += 20
-    reasons = {kept.reason: None for node in host.nodes for kept in node.reserved}
+    reasons = {kept.reason: None for node in host.nodes for kept in node.reserved if kept.kib}
     lines = [f"Not for guests: {reason}." for reason in reasons]
     for pool in host.pools if len(host.pools) > 1 else ():
         scheduler = f", {pool.scheduler}" if pool.scheduler else ""

@@ -166,7 +166,7 @@ def _memory_facts(node: Node) -> list[str]:
     facts = [f"{format_memory(node.free_kib)} free of {format_memory(node.present_kib)}"]
     if node.reclaimable_kib:
         facts.append(f"{format_memory(node.reclaimable_kib)} reclaimable")
-    if node.reserved:
+    if node.reserved_kib:
         facts.append(f"{format_memory(node.reserved_kib)} not for guests")
     if node.committed_kib is not None:
         facts.append(f"{format_memory(node.committed_kib)} committed")
@@ -250,7 +250,7 @@ def _print_legend(console: Console, host: Host, guests: Sequence[Guest]) -> None
         words = f"cpupool {printable(pool.name)}: cpus {str(pool.cpus) or 'none'}"
         scheduler = f", {printable(pool.scheduler)}" if pool.scheduler else ""
         console.print(Text(words + scheduler, style="dim"))
-    reasons = {kept.reason: None for node in host.nodes for kept in node.reserved}
+    reasons = {kept.reason: None for node in host.nodes for kept in node.reserved if kept.kib}
     for reason in reasons:
         console.print(Text(f"not for guests: {printable(reason)}", style="dim"))
     lost = [

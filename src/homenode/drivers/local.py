@@ -103,7 +103,7 @@ def _folders(root: str, parent: str, prefix: str) -> list[str]:
 def _read(root: str, path: str) -> str | None:
     try:
         # Without O_NONBLOCK a named pipe in a saved tree would keep us waiting.
-        handle = os.open(os.path.join(root, path), os.O_RDONLY | os.O_NONBLOCK)  # noqa: PTH118
+        handle = os.open(os.path.join(root, path), os.O_RDONLY | os.O_NONBLOCK)  # noqa: PTH118 - as above
     except OSError:
         return None
     try:

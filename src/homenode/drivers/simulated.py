@@ -154,7 +154,7 @@ class SimulatedDriver:
                         f"the memory of {name!r} did not move, and its masks are set back: "
                         f"{error.message}"
                     ) from None
-                state = state.with_guest(guest, _moved(state, held, nodes))
+                state = state.with_guest(guest, _moved(state, held, guest.node_affinity or nodes))
             if state != before:
                 self._write(state)
         return state.find(name)
@@ -199,7 +199,9 @@ def _domain(state: State, request: GuestRequest, config: GuestConfig, decision: 
     if not request.uuid:
         raise HypervisorError(f"{request.name!r} has no uuid")
     pool = state.host.pool(request.pool)
-    read = xen_request.request(config, state.host).request
+    # To xl `nodes`, which records the decision, is nothing: only the masks count.
+    bare = GuestConfig.parse(config.edited({"nodes": None}), source=config.source)
+    read = xen_request.request(bare, state.host).request
     online = config.integer("vcpus") or request.vcpus
     every = (pool.cpus,) * request.vcpus
     hard = tuple(mask & pool.cpus for mask in read.hard) or every
@@ -217,7 +219,7 @@ def _domain(state: State, request: GuestRequest, config: GuestConfig, decision: 
         max_memory_kib=request.max_memory_kib or request.guest_memory_kib,
         node_affinity=affinity or decision.nodes,
         pool=pool.name,
-        virtual_nodes=request.virtual_nodes,
+        virtual_nodes=read.virtual_nodes,
         page_kib=request.page_kib,
         exclusive=request.exclusive,
     )
@@ -227,7 +229,7 @@ def _build(state: State, request: GuestRequest, guest: Guest) -> Held:
     affine = guest.node_affinity or state.host.node_map
     memory = NOTHING
     overhead, last = _overhead(state, request, guest, affine)
-    for kib, nodes, exactly in _cells(request, affine):
+    for kib, nodes, exactly in _cells(guest, affine):
         part = state.with_guest(guest, Held(memory, overhead)).allocate(
             kib, xen.extent_kib(request.type), affine=nodes, exactly=exactly, last=last
         )
@@ -265,13 +267,13 @@ def _overhead(
     return added(taken, part), last
 
 
-def _cells(request: GuestRequest, affine: NodeMap) -> list[tuple[int, NodeMap, bool]]:
+def _cells(guest: Guest, affine: NodeMap) -> list[tuple[int, NodeMap, bool]]:
     """Return the guest's memory in parts: KiB, from where, and whether from nowhere else."""
-    if not request.virtual_nodes or any(cell.node is None for cell in request.virtual_nodes):
-        return [(request.guest_memory_kib, affine, False)]
+    if not guest.virtual_nodes or any(cell.node is None for cell in guest.virtual_nodes):
+        return [(guest.memory_kib or 0, affine, False)]
     return [
         (cell.memory_kib, NodeMap([cell.node]), True)
-        for cell in request.virtual_nodes
+        for cell in guest.virtual_nodes
         if cell.node is not None
     ]
 
@@ -282,17 +284,24 @@ def _preferring(guest: Guest, nodes: NodeMap, host: Host) -> Guest:
             f"cannot set the node affinity of {guest.name!r} to {str(nodes)!r}",
             hint=f"the host has nodes {host.node_map}",
         )
-    # Nodes without cpus can be preferred for memory, and for nothing else.
-    soft = host.cpus_of(nodes) or host.cpu_map
-    if all(vcpu.soft == soft for vcpu in guest.vcpus) and guest.node_affinity == nodes:
-        return guest
+    soft = host.cpus_of(nodes)
+    if not soft:
+        raise HomenodeError(
+            f"no cpus on {nodes.named}, and Xen gives a guest memory where its cpus are",
+            hint=f"nodes with cpus are {host.nodes_of(host.cpu_map)}",
+        )
     hard = tuple(vcpu.hard for vcpu in guest.vcpus)
+    affinity = xen.node_affinity(
+        hard, (soft,) * len(hard), pool_cpus=host.pool(guest.pool).cpus, host=host
+    )
+    if all(vcpu.soft == soft for vcpu in guest.vcpus) and guest.node_affinity == affinity:
+        return guest
     seats = seated(hard, (soft,) * len(hard), online=len(hard))
     vcpus = tuple(
         vcpu._replace(soft=soft, cpu=seat.cpu if vcpu.online else None)
         for vcpu, seat in zip(guest.vcpus, seats, strict=True)
     )
-    return guest._replace(vcpus=vcpus, node_affinity=nodes)
+    return guest._replace(vcpus=vcpus, node_affinity=affinity)
 
 
 def _replaced(guests: tuple[Guest, ...], guest: Guest) -> tuple[Guest, ...]:

@@ -166,7 +166,8 @@ def _reserved(
         Reservation(low_kib, f"{_below(low)}, which Xen hands out last"),
         Reservation(unscrubbed_kib, rules.UNSCRUBBED),
     )
-    return tuple(one for one in reserved if one.kib)
+    # None of the low memory free is a fact too, and unlike not knowing.
+    return tuple(one for one in reserved if one.kib or one.reason != rules.UNSCRUBBED)
 
 
 def _low_memory(

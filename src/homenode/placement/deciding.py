@@ -154,7 +154,7 @@ def shortages(problem: Problem, *, seats: int, memory_kib: int) -> str:
 def _explicit(view: View, request: GuestRequest, policy: Policy, wish: ExplicitNodes) -> Decision:
     problem = prepare(view, request, as_libxl=policy.admission == "libxl", also=wish.nodes)
     chosen = problem.chosen(wish.nodes)
-    short = _explicitly_short(problem, chosen, wish)
+    short = _explicitly_short(problem, chosen)
     reason = f"explicit: {wish.setting} names {wish.nodes.named}"
     has_cpus = sum(1 << at for at in range(len(problem.ids)) if problem.cpus[at]) & chosen
     return Decision(
@@ -163,7 +163,7 @@ def _explicit(view: View, request: GuestRequest, policy: Policy, wish: ExplicitN
         fits=not short,
         optimal=True,
         nodes=problem.nodes(has_cpus),
-        memory=() if short else _explicit_memory(problem, chosen, wish),
+        memory=() if short else _explicit_memory(problem, chosen),
         vcpus=() if short else affinities_of(problem, chosen),
         memory_needed_kib=request.memory_kib,
         reason=f"{reason}, but it does not fit: {short}" if short else reason,
@@ -182,9 +182,9 @@ def _few_cpus(problem: Problem, chosen: int, wish: ExplicitNodes) -> tuple[Warne
     return (Warned("fewer-cpus-than-vcpus", text),)
 
 
-def _explicitly_short(problem: Problem, chosen: int, wish: ExplicitNodes) -> str:
+def _explicitly_short(problem: Problem, chosen: int) -> str:
     """Return what is short on the nodes of an explicit wish; nothing if the guest fits."""
-    if wish.setting != VIRTUAL_NODES:
+    if not _cells_have_nodes(problem.request):
         memory = problem.memory.total(chosen)
         short = shortages(problem, seats=problem.request.vcpus, memory_kib=memory)
         return short or _uncovered(problem, chosen)
@@ -212,14 +212,19 @@ def _uncovered(problem: Problem, chosen: int) -> str:
     return f"{missing} would come from other nodes, in pieces that these have not whole"
 
 
-def _explicit_memory(problem: Problem, chosen: int, wish: ExplicitNodes) -> tuple[MemoryShare, ...]:
-    if wish.setting != VIRTUAL_NODES:
+def _explicit_memory(problem: Problem, chosen: int) -> tuple[MemoryShare, ...]:
+    if not _cells_have_nodes(problem.request):
         return memory_of(problem, chosen)
     page_kib = problem.request.page_kib
     return tuple(
         MemoryShare(node, kib, page_kib, "bound")
         for node, kib in sorted(_memory_of_cells(problem.request).items())
     )
+
+
+def _cells_have_nodes(request: GuestRequest) -> bool:
+    cells = request.virtual_nodes
+    return bool(cells) and all(cell.node is not None for cell in cells)
 
 
 def _memory_of_cells(request: GuestRequest) -> dict[int, int]:
@@ -232,7 +237,3 @@ def _memory_of_cells(request: GuestRequest) -> dict[int, int]:
     if by_node and overhead_kib > 0:
         by_node[min(by_node)] += overhead_kib
     return by_node
-
-
-VIRTUAL_NODES = "vnuma"
-"""The setting of an `ExplicitNodes` that stands for the nodes of the virtual nodes."""

@@ -98,7 +98,7 @@ class Fact(ABC):
         """Return at most the value of any set of `count` or more nodes; None: no idea."""
         return None
 
-    def within(self, part: Part, rest: int, missing: int, limit: int) -> int:  # noqa: ARG002
+    def within(self, part: Part, rest: int, missing: int, limit: int) -> int:  # noqa: ARG002 - the interface
         """Return those of `rest` that may join without taking the value beyond `limit`."""
         return rest
 
@@ -287,7 +287,7 @@ class FarthestPair(Fact):
         of = self.pairs.of
         return [of[at][at] for at in ats]
 
-    def within(self, part: Part, rest: int, missing: int, limit: int) -> int:  # noqa: ARG002
+    def within(self, part: Part, rest: int, missing: int, limit: int) -> int:  # noqa: ARG002 - the interface
         for at in positions(part.chosen):
             for value, ring in self.pairs.rings[at]:
                 if value > limit:

@@ -169,7 +169,7 @@ class _Trial:
     def _memory_to_free(self, nodes: NodeMap) -> Iterator[Remedy]:
         # On the first node where that helps; whole pieces can make it more than what is short.
         for node in nodes:
-            most_mib = self.request.memory_kib // 1024 + 1
+            most_mib = min(self.request.memory_kib // 1024 + 1, self._taken_mib(node))
             if not self._fits_with_free(node, most_mib):
                 continue
             kept = _largest(most_mib, lambda kept: self._fits_with_free(node, most_mib - kept))  # noqa: B023 - used at once
@@ -179,6 +179,13 @@ class _Trial:
                 text = f"free {format_memory(kib)} on node {node}: {found.named}"
                 yield Remedy("memory", text, found)
                 return
+
+    def _taken_mib(self, node: int) -> int:
+        # More than is taken of a node cannot be freed there.
+        there = self.view.host.nodes_by_id[node]
+        if there.present_kib is None or there.free_kib is None:
+            return 0
+        return max(0, there.present_kib - there.free_kib) // 1024
 
     def _fits_with_free(self, node: int, mib: int) -> bool:
         view = self.view.with_free(node, mib * 1024)
@@ -191,7 +198,7 @@ class _Trial:
         request = self.request
         bare = self._with_memory(request, 0)
         vcpus = self._most(request.vcpus, lambda some: bare._replace(vcpus=some))
-        if not vcpus:
+        if vcpus in (0, request.vcpus):
             return
         narrow = request._replace(vcpus=vcpus)
         kib = self._most_memory(narrow)

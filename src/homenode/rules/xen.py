@@ -103,12 +103,13 @@ def node_affinity(
     the nodes of the cpus that the soft masks leave within the hard ones, or, if they leave none,
     of the hard masks. Source: xen/common/sched/core.c, domain_update_node_aff().
     """
-    allowed = CpuMap.from_bits(_union(hard)) & pool_cpus
-    preferred = CpuMap.from_bits(_union(soft)) & allowed
+    allowed = CpuMap.from_bits(union(hard)) & pool_cpus
+    preferred = CpuMap.from_bits(union(soft)) & allowed
     return host.nodes_of(preferred or allowed)
 
 
-def _union(maps: Iterable[CpuMap]) -> int:
+def union(maps: Iterable[CpuMap]) -> int:
+    """Return the bits of all cpus of several maps."""
     bits = 0
     for cpus in maps:
         bits |= cpus.bits

@@ -14,6 +14,7 @@ type, a cpu or node that the host lacks, a virtual node that is not wholly descr
 """
 
 from collections.abc import Sequence
+from itertools import cycle
 from typing import NamedTuple
 
 from homenode.bitmap import CpuMap, NodeMap, parse_xen_per_vcpu
@@ -21,7 +22,7 @@ from homenode.errors import HomenodeError, ParseError
 from homenode.formats.xl_cfg import GuestConfig, Number, Value
 from homenode.guest import ExplicitNodes, GuestRequest, VirtualNode
 from homenode.host import Host
-from homenode.rules.xen import memory_needed_kib, node_affinity
+from homenode.rules.xen import memory_needed_kib, node_affinity, union
 
 MOST_VCPUS = 8192
 """Xen's MAX_VIRT_CPUS on x86; what a guest really gets is less."""
@@ -237,6 +238,10 @@ def _nodes(config: GuestConfig, host: Host) -> NodeMap | int | None:
     if isinstance(value, Number):
         return config.integer("nodes", smallest=1, largest=len(host.nodes))
     text = value if isinstance(value, str) else ",".join(config.items(value, "nodes"))
+    if text.strip() == "all":
+        return host.nodes_of(host.cpu_map)
+    if not text.strip():
+        raise config.error("nodes names no node", at="nodes", hint='nodes = "auto" leaves it open')
     try:
         nodes = NodeMap.parse_libvirt(text, within=host.node_map)
     except ParseError as error:
@@ -258,7 +263,7 @@ def _with_wishes(
         return anywhere(asked)._replace(node_count=nodes)
     if nodes is not None:
         try:
-            nodes = with_cpus(nodes, host, warnings)
+            nodes = with_cpus(nodes, asked, host, warnings)
         except HomenodeError as error:
             raise config.error(f"nodes: {error.message}", at="nodes", hint=error.hint) from None
         wishes.insert(0, ExplicitNodes(nodes, "nodes"))
@@ -273,25 +278,41 @@ def _with_wishes(
         if wish.setting != "cpus" and not agrees:
             warnings.append(_overruled(wish, f"{first.setting}, which names {first.nodes}"))
             if first.setting == "nodes":
-                asked = anywhere(asked)
+                asked = onto(asked, first.nodes)
     return asked._replace(explicit=first)
 
 
-def with_cpus(nodes: NodeMap, host: Host, warnings: list[tuple[str, str]]) -> NodeMap:
-    """Return those of `nodes` that xl can be told of, which are those with cpus.
+def with_cpus(
+    nodes: NodeMap, asked: GuestRequest, host: Host, warnings: list[tuple[str, str]]
+) -> NodeMap:
+    """Return those of `nodes` that xl can be told of, which are those where the guest has cpus.
 
     A guest's node affinity follows from the masks of its vcpus (Xen, xen/common/sched/core.c,
     domain_update_node_aff()), so memory of the others cannot be asked for. Adds a warning if
-    there are any; `HomenodeError` if there are only such.
+    there are any; `HomenodeError` if none has a cpu for the guest at all. Where only hard affinity
+    leaves none, the nodes stay: that is a contradiction of the user's own, and warned of.
     """
-    lacking = NodeMap(node for node in nodes if not host.cpus_by_node[node])
-    if not lacking:
-        return nodes
-    text = f"no cpus on {lacking.named}, and Xen gives a guest memory where its cpus are"
-    if lacking == nodes:
-        raise HomenodeError(text, hint=f"nodes with cpus are {host.nodes_of(host.cpu_map)}")
-    warnings.append(("node-without-cpus", f"{text}: none of it will come from there"))
-    return nodes - lacking
+    pool = host.pool(asked.pool).cpus & host.cpu_map
+    held = pool
+    if asked.hard:
+        held = CpuMap.from_bits(pool.bits & union(asked.hard))
+    there = nodes & host.nodes_of(held)
+    lacking = nodes - there
+    text = f"no cpus for the guest on {lacking.named}, and Xen gives memory where the cpus are"
+    if there and lacking:
+        warnings.append(("node-without-cpus", f"{text}: none of it will come from there"))
+    if there:
+        return there
+    if not nodes & host.nodes_of(pool):
+        raise HomenodeError(text, hint=f"it has cpus on {host.nodes_of(pool).named}")
+    return nodes
+
+
+def onto(asked: GuestRequest, nodes: NodeMap) -> GuestRequest:
+    """Return the request without its own wishes, and its virtual nodes dealt out onto `nodes`."""
+    asked = anywhere(asked)
+    cells = zip(asked.virtual_nodes, cycle(nodes))
+    return asked._replace(virtual_nodes=tuple(cell._replace(node=node) for cell, node in cells))
 
 
 def anywhere(asked: GuestRequest) -> GuestRequest:
@@ -351,7 +372,8 @@ def _affinity_warnings(asked: GuestRequest, host: Host) -> list[tuple[str, str]]
         nodes, setting = asked.explicit
         away = _where([host.cpus_of(nodes)] * asked.vcpus, allowed)
         if away:
-            text = f"vcpu {away} cannot run on nodes {nodes}, where {setting} puts the memory"
+            text = f"vcpu {away} cannot run on {nodes.named}, which {setting} names"
+            text += ", and Xen gives memory where the cpus are"
             warnings.append(("vcpus-away-from-memory", text))
     return warnings
 
