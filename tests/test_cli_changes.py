@@ -274,3 +274,34 @@ def test_names_fill_no_picture(tmp_path, run):
     for form in ("text", "svg"):
         out = run("topology", "--format", form)[1]
         assert 1 <= out.count("n" * 20) < 10
+
+
+def test_a_guest_held_to_a_node_keeps_its_node_affinity_there_as_on_xen(tmp_path, run, document):
+    run("create", config(tmp_path, "held", 'cpus = "node:3"'))
+    moved = document("affinity", "held", "5", "--move")
+    assert moved["guest"]["node_affinity"] == [3]
+    assert [share["node"] for share in moved["guest"]["memory"]] == [3]
+    assert [warned["code"] for warned in moved["warnings"]] == ["vcpus-away-from-memory"]
+
+
+@pytest.mark.parametrize(("nodes", "there"), [("6-7", [6, 7]), ("3-5", [3, 4])])
+def test_virtual_nodes_lie_on_the_nodes_named_and_their_vcpus_prefer_them(
+    tmp_path, document, nodes, there
+):
+    cells = ", ".join(
+        f'["pnode={node}", "size=2048", "vcpus={vcpus}", "vdistances={row}"]'
+        for node, vcpus, row in ((3, "0-1", "10,20"), (4, "2-3", "20,10"))
+    )
+    name = config(tmp_path, "wide", f'nodes = "{nodes}"', f"vnuma = [{cells}]")
+    (made,) = document("create", name)["guests"]
+    assert made["created"]["node_affinity"] == there
+    assert made["created"]["memory"] == [{"node": node, "kib": 2 << 20} for node in there]
+
+
+def test_a_guest_whose_cpus_contradict_its_nodes_gets_memory_where_its_cpus_are(
+    tmp_path, run, document
+):
+    run("create", config(tmp_path, "torn", 'nodes = "6"', 'cpus = "node:3"'))
+    guest = document("affinity", "torn")["guest"]
+    assert guest["node_affinity"] == [3]
+    assert [share["node"] for share in guest["memory"]] == [3]

@@ -150,6 +150,18 @@ def test_a_share_that_is_promised_to_others_is_not_planned_on():
     assert "its share of node 0 is promised" in refused.reason
 
 
+def test_a_node_with_claims_does_not_keep_its_twin_from_being_tried():
+    # Node 1 has more left than node 2, but would be given a larger share than it has left.
+    view = View(host([40, 30, 10]), outstanding_kib={1: 10 * GIB})
+    assert nodes_of(view, wanted(1, 45), "first-fit") == (0, 2)
+
+
+def test_a_larger_set_that_is_as_good_and_comes_earlier_is_the_answer():
+    view = View(host([1, 8], node_pairs_per_socket=True))
+    assert nodes_of(view, wanted(1, 4), "level") == (0, 1)
+    assert oracle.best(view, wanted(1, 4), policy("level")) == (0, 1)
+
+
 def test_whole_gib_that_the_nodes_have_not_are_not_planned_there():
     # Xen gives a pvh guest whole GiB first: of 1.5 + 1.5 GiB it can have two, not three.
     view = View(host([1, 1, 9]), share_rule=memory_shares)

@@ -1,5 +1,7 @@
 import multiprocessing
 import os
+import re
+import shutil
 import tomllib
 from contextlib import suppress
 from pathlib import Path
@@ -149,6 +151,21 @@ def test_a_simulated_host_has_scrubbed_its_memory(tmp_path):
     driver = captured(tmp_path, "scrub3/destroyed")
     node = driver.snapshot().host.nodes[1]
     assert node.usable_kib == node.free_kib
+
+
+def test_a_dump_that_shows_no_low_memory_free_is_believed(tmp_path):
+    folder = tmp_path / "host"
+    shutil.copytree(CAPTURES / "n8/empty", folder)
+    heap = folder / "debug-keys-H.txt"
+    lines = heap.read_text().splitlines()
+    low = re.compile(r"node=0\]\[zone=(\d|1[0-6])\]")
+    heap.write_text(
+        "\n".join(re.sub(r"-> \d+", "-> 0", line) if low.search(line) else line for line in lines)
+    )
+    described = CaptureDriver(str(folder)).snapshot().host
+    assert described.nodes[0].reserved_kib == 0
+    made_of_it = captured(tmp_path, str(folder)).snapshot().host
+    assert [node.reserved_kib for node in made_of_it.nodes] == [0] * 8
 
 
 def test_free_memory_is_not_what_fits(tmp_path):

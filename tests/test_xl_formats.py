@@ -127,6 +127,7 @@ def test_lists_are_read_as_xl_prints_them(guests, with_nodes):
 
 @given(st.lists(st.tuples(words, masks, masks, st.booleans()), max_size=5))
 @example([("1 1 1 1 ---", CpuMap([0]), CpuMap([0]), False)])
+@example([("1 1 1 1 --- 1.1", CpuMap([0]), CpuMap([0]), True)])
 def test_vcpu_lists_are_read_as_xl_prints_them(vcpus):
     lines = [
         "Name                                ID  VCPU   CPU State   Time(s) Affinity (Hard / Soft)"
