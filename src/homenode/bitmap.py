@@ -61,6 +61,14 @@ class Bitmap:
         return made
 
     @classmethod
+    def union(cls, maps: Iterable[Self]) -> Self:
+        """Return the members of all `maps`."""
+        bits = 0
+        for one in maps:
+            bits |= one.bits
+        return cls._of(bits)
+
+    @classmethod
     def full(cls, count: int) -> Self:
         """Return the map of 0 up to, not including, `count`."""
         return cls.from_bits((1 << count) - 1)

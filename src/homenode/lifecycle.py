@@ -290,5 +290,5 @@ def _gone_elsewhere(guest: Guest, decision: Decision) -> tuple[Warned, ...]:
         return ()
     went = ", ".join(f"{format_memory(kib)} on node {node}" for node, kib in elsewhere_kib.items())
     return (
-        Warned("memory-elsewhere", f"not all memory came from node {planned} as planned: {went}"),
+        Warned("memory-elsewhere", f"not all memory came from {planned.named} as planned: {went}"),
     )

@@ -44,7 +44,7 @@ def nodes_text(nodes: NodeMap | None) -> str:
 
 def node_words(nodes: NodeMap | None) -> str:
     """Return nodes as a sentence names them: ``node 0``, ``nodes 0-1``."""
-    return f"node{'s' * (nodes is None or len(nodes) != 1)} {nodes_text(nodes)}"
+    return "nodes ?" if nodes is None else nodes.named
 
 
 def memory_text(by_node: Mapping[int, int] | None) -> str:

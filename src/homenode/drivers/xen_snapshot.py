@@ -8,7 +8,7 @@ a snapshot of several commands is never of one moment; what cannot be true of an
 refused.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple, TypeVar
 
 from homenode.bitmap import CpuMap, NodeMap
@@ -226,7 +226,7 @@ def _cpus(info: XlInfo, dump: NumaDump, given: _Outputs) -> tuple[Cpu, ...]:
         return info.cpus
     online = dump.cpus
     if len(online) != told and info.told("free_cpus") == 0:
-        online = _union(cpus for _, cpus in _pool_cpus(given))
+        online = CpuMap.union(cpus for _, cpus in _pool_cpus(given))
     if len(online) != told:
         given.note(
             f"{told} of {len(info.cpus)} cpus are online, and nothing tells which:"
@@ -234,13 +234,6 @@ def _cpus(info: XlInfo, dump: NumaDump, given: _Outputs) -> tuple[Cpu, ...]:
         )
         return info.cpus
     return tuple(cpu._replace(online=cpu.id in online) for cpu in info.cpus)
-
-
-def _union(maps: Iterable[CpuMap]) -> CpuMap:
-    whole = CpuMap()
-    for cpus in maps:
-        whole |= cpus
-    return whole
 
 
 def _devices(info: XlInfo) -> list[Device]:
@@ -259,7 +252,7 @@ def _pool_cpus(given: _Outputs) -> tuple[tuple[str, CpuMap], ...]:
 def _pools(info: XlInfo, cpus: tuple[Cpu, ...], given: _Outputs) -> list[Cpupool]:
     online = CpuMap(cpu.id for cpu in cpus if cpu.online)
     pools, schedulers = _pool_cpus(given), {}
-    _refuse_unknown_cpus(_union(own for _, own in pools), given, POOL_CPUS)
+    _refuse_unknown_cpus(CpuMap.union(own for _, own in pools), given, POOL_CPUS)
     if POOLS in given:
         rows = xl_list.parse_cpupools(given.text(POOLS), source=given.place(POOLS))
         schedulers = {row.name: row.scheduler for row in rows}
@@ -434,7 +427,7 @@ def _assumed_vcpus(host: Host, given: _Outputs, seen: _Seen) -> tuple[Vcpu, ...]
             f"the guests have more than {MOST_ASSUMED_VCPUS} vcpus", source=given.source
         )
     hard, soft = (configured.hard, configured.soft) if configured else ((), ())
-    _refuse_unknown_cpus(_union((*hard, *soft)), given, LIST_CONFIGURED)
+    _refuse_unknown_cpus(CpuMap.union((*hard, *soft)), given, LIST_CONFIGURED)
     given.note(
         f"the masks of vcpus are those of the guests' configs; `{OUTPUTS[VCPUS]}` would tell"
     )

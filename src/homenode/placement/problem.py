@@ -101,10 +101,7 @@ def suitable_cpus(view: View, request: GuestRequest, *, as_libxl: bool = False) 
     """
     bits = view.host.pool(request.pool).cpus.bits & view.host.cpu_map.bits
     if request.hard:
-        union = 0
-        for cpus in request.hard:
-            union |= cpus.bits
-        bits &= union
+        bits &= CpuMap.union(request.hard).bits
     pools = _pools(view.host)
     for guest in view.guests:
         if request.exclusive or (guest.exclusive and not as_libxl):

@@ -103,17 +103,9 @@ def node_affinity(
     the nodes of the cpus that the soft masks leave within the hard ones, or, if they leave none,
     of the hard masks. Source: xen/common/sched/core.c, domain_update_node_aff().
     """
-    allowed = CpuMap.from_bits(union(hard)) & pool_cpus
-    preferred = CpuMap.from_bits(union(soft)) & allowed
+    allowed = CpuMap.union(hard) & pool_cpus
+    preferred = CpuMap.union(soft) & allowed
     return host.nodes_of(preferred or allowed)
-
-
-def union(maps: Iterable[CpuMap]) -> int:
-    """Return the bits of all cpus of several maps."""
-    bits = 0
-    for cpus in maps:
-        bits |= cpus.bits
-    return bits
 
 
 class NodeSpan(NamedTuple):

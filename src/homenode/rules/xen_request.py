@@ -22,7 +22,7 @@ from homenode.errors import HomenodeError, ParseError
 from homenode.formats.xl_cfg import GuestConfig, Number, Value
 from homenode.guest import ExplicitNodes, GuestRequest, VirtualNode
 from homenode.host import Host
-from homenode.rules.xen import memory_needed_kib, node_affinity, union
+from homenode.rules.xen import memory_needed_kib, node_affinity
 
 MOST_VCPUS = 8192
 """Xen's MAX_VIRT_CPUS on x86; what a guest really gets is less."""
@@ -295,7 +295,7 @@ def with_cpus(
     pool = host.pool(asked.pool).cpus & host.cpu_map
     held = pool
     if asked.hard:
-        held = CpuMap.from_bits(pool.bits & union(asked.hard))
+        held = pool & CpuMap.union(asked.hard)
     there = nodes & host.nodes_of(held)
     lacking = nodes - there
     text = f"no cpus for the guest on {lacking.named}, and Xen gives memory where the cpus are"
