@@ -2,7 +2,6 @@
 
 from typing import TYPE_CHECKING
 
-from homenode.drawing import name_text, printable
 from homenode.host import LEVELS
 from homenode.placement.decision import Candidate, Decision, MemoryShare, Warned
 from homenode.placement.facts import FACTS
@@ -12,6 +11,7 @@ if TYPE_CHECKING:
     from homenode.placement.explain import Explanation
 
 DOCUMENT_VERSION = 1
+_LONGEST = 40
 
 
 def decision_document(told: "Explanation", digest: str) -> dict[str, object]:
@@ -87,11 +87,13 @@ def decision_lines(decision: Decision) -> list[str]:
     if decision.gap is not None:
         gap = decision.gap
         lines.append(f"  not proved: {gap.fact} is {gap.value}, and might be as low as {gap.bound}")
-    return list(map(printable, lines + warning_lines(decision.warnings)))
+    return list(map(_shown, lines + warning_lines(decision.warnings)))
 
 
 def _headline(decision: Decision) -> str:
-    name = name_text(decision.guest)
+    name = decision.guest
+    if len(name) > _LONGEST:
+        name = name[:_LONGEST] + "..."
     return f"{name}: {decision.nodes.named if decision.fits else 'does not fit'}"
 
 
@@ -105,6 +107,14 @@ def _vcpu_lines(decision: Decision) -> list[str]:
             said.append(f"preferring cpus {run.soft}")
         lines.append(f"{run.vcpus} {', '.join(said) or 'on any cpu'}")
     return lines
+
+
+def _shown(line: str) -> str:
+    if line.isprintable():
+        return line
+    from homenode.drawing import printable  # noqa: PLC0415 - rarely
+
+    return printable(line)
 
 
 def warning_lines(warnings: tuple[Warned, ...]) -> list[str]:
@@ -123,7 +133,7 @@ def explanation_lines(told: "Explanation") -> list[str]:
     if told.remedies:
         lines += ["", "what would make it fit (each was tried):"]
         lines += [f"  - {remedy.text}" for remedy in told.remedies]
-    return list(map(printable, lines))
+    return list(map(_shown, lines))
 
 
 def _candidate_rows(told: "Explanation") -> list[tuple[str, ...]]:

@@ -9,20 +9,22 @@ refused.
 """
 
 from collections.abc import Collection, Mapping
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from homenode.bitmap import CpuMap, NodeMap
 from homenode.drivers.base import Snapshot
 from homenode.errors import HomenodeError, ParseError
-from homenode.formats import xen_debug_keys, xl_info, xl_list
+from homenode.formats import xen_debug_keys, xl_info
 from homenode.formats.columns import whole_number
 from homenode.formats.xen_debug_keys import DomainPages, NumaDump
 from homenode.formats.xl_info import XlInfo
-from homenode.formats.xl_list import ConfiguredGuest, ListedGuest
 from homenode.guest import Guest, MemoryByNode, Vcpu
 from homenode.host import Cpu, Cpupool, Device, Host, Node, Reservation
 from homenode.rules import xen as rules
 from homenode.units import format_memory
+
+if TYPE_CHECKING:
+    from homenode.formats.xl_list import ConfiguredGuest, ListedGuest
 
 INFO = "xl-info-n.txt"
 LIST_NODES = "xl-list-n.txt"
@@ -52,7 +54,7 @@ MOST_ASSUMED_VCPUS = 1 << 18
 
 _DEFAULT_POOL = "Pool-0"
 
-_Row = TypeVar("_Row", ListedGuest, ConfiguredGuest)
+_Row = TypeVar("_Row", "ListedGuest", "ConfiguredGuest")
 
 
 class _Outputs:
@@ -246,6 +248,8 @@ def _devices(info: XlInfo) -> list[Device]:
 def _pool_cpus(given: _Outputs) -> tuple[tuple[str, CpuMap], ...]:
     if POOL_CPUS not in given:
         return ()
+    from homenode.formats import xl_list  # noqa: PLC0415 - only where there are lists
+
     return xl_list.parse_cpupool_cpus(given.text(POOL_CPUS), source=given.place(POOL_CPUS))
 
 
@@ -254,6 +258,8 @@ def _pools(info: XlInfo, cpus: tuple[Cpu, ...], given: _Outputs) -> list[Cpupool
     pools, schedulers = _pool_cpus(given), {}
     _refuse_unknown_cpus(CpuMap.union(own for _, own in pools), given, POOL_CPUS)
     if POOLS in given:
+        from homenode.formats import xl_list  # noqa: PLC0415 - only where there are lists
+
         rows = xl_list.parse_cpupools(given.text(POOLS), source=given.place(POOLS))
         schedulers = {row.name: row.scheduler for row in rows}
         if not pools and len(rows) == 1 and rows[0].cpus == len(online):
@@ -279,9 +285,9 @@ def _refuse_unknown_cpus(named: CpuMap, given: _Outputs, name: str) -> None:
 class _Seen(NamedTuple):
     """What the outputs say of one guest; None and () are not said."""
 
-    listed: ListedGuest | None
-    pooled: ListedGuest | None
-    configured: ConfiguredGuest | None
+    listed: "ListedGuest | None"
+    pooled: "ListedGuest | None"
+    configured: "ConfiguredGuest | None"
     name: str | None
     vcpus: tuple[Vcpu, ...]
     pages: DomainPages | None
@@ -314,10 +320,12 @@ def _note_strays(dump: NumaDump, ids: Collection[int], given: _Outputs) -> None:
         given.note(f"{DUMP_NUMA} does not tell where all of the memory is of domain {numbers}")
 
 
-def _listed(name: str, host: Host, given: _Outputs) -> dict[int, ListedGuest]:
+def _listed(name: str, host: Host, given: _Outputs) -> "dict[int, ListedGuest]":
     if name not in given:
         return {}
     place = given.place(name)
+    from homenode.formats import xl_list  # noqa: PLC0415 - only where there are lists
+
     rows = xl_list.parse_list(given.text(name), nodes=host.node_map, source=place)
     for row in rows:
         unknown = (row.node_affinity or NodeMap()) - host.node_map
@@ -329,10 +337,12 @@ def _listed(name: str, host: Host, given: _Outputs) -> dict[int, ListedGuest]:
     return _by_id(rows, place)
 
 
-def _configured(given: _Outputs) -> dict[int, ConfiguredGuest]:
+def _configured(given: _Outputs) -> "dict[int, ConfiguredGuest]":
     if LIST_CONFIGURED not in given:
         return {}
     place = given.place(LIST_CONFIGURED)
+    from homenode.formats import xl_list  # noqa: PLC0415 - only where there are lists
+
     return _by_id(xl_list.parse_configured(given.text(LIST_CONFIGURED), source=place), place)
 
 
@@ -349,6 +359,8 @@ def _vcpus(host: Host, given: _Outputs) -> tuple[dict[int, str], dict[int, tuple
     if VCPUS not in given:
         return {}, {}
     place = given.place(VCPUS)
+    from homenode.formats import xl_list  # noqa: PLC0415 - only where there are lists
+
     rows = xl_list.parse_vcpu_list(given.text(VCPUS), cpus=host.cpu_map, source=place)
     names: dict[int, str] = {}
     vcpus: dict[int, dict[int, Vcpu]] = {}
