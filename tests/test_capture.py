@@ -23,7 +23,7 @@ from homenode.drivers.xen_snapshot import (
 )
 from homenode.errors import HomenodeError
 from homenode.formats import snapshot as snapshot_format
-from homenode.guest import GuestRequest
+from homenode.guest import Guest, GuestRequest
 from homenode.placement.view import equal_shares
 from homenode.rules.xen import memory_shares
 
@@ -304,8 +304,9 @@ def test_nothing_can_be_changed():
     request = GuestRequest("new", vcpus=1, memory_kib=1)
     for change in (
         lambda: driver.create(request, None, None),
-        lambda: driver.destroy("a"),
-        lambda: driver.set_affinity("a", None, move=False),
+        lambda: driver.destroy(Guest("a")),
+        lambda: driver.pin(Guest("a"), ()),
+        lambda: driver.move(Guest("a"), ()),
     ):
         with pytest.raises(HomenodeError, match="read-only"):
             change()

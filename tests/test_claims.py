@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from homenode.bitmap import CpuMap
-from homenode.claims import Claim, Ledger, moved, outstanding_kib, reconciled
+from homenode.claims import Claim, moved, outstanding_kib, reconciled
 from homenode.errors import HomenodeError
 from homenode.guest import Guest, MemoryByNode, Vcpu
+from homenode.ledger import Ledger
 
 NOW, BOOT = 1000.0, "this boot"
 UUIDS = [f"{digit}0000000-0000-0000-0000-000000000000" for digit in range(4)]
@@ -236,7 +237,7 @@ def test_a_later_version_is_refused(tmp_path):
 
 HOLD = """
 import sys
-from homenode.claims import Ledger
+from homenode.ledger import Ledger
 with Ledger(sys.argv[1], boot_id="", clock=lambda: 0.0).lock():
     print("held", flush=True)
     sys.stdin.read()

@@ -226,10 +226,10 @@ def test_the_dry_run_of_an_affinity_says_what_would_be_for_programs_too(tmp_path
     run("create", config(tmp_path, "web1", 'nodes = "1"'))
     assert document("affinity", "web1")["wanted"] is None
     planned = document("affinity", "web1", "2-3", "--move", "--dry-run")
-    assert planned["wanted"] == {"node_affinity": [2, 3], "move": True}
+    assert planned["wanted"] == {"node_affinity": [2, 3], "kind": "hard", "move": True}
     assert (planned["changed"], planned["guest"]["node_affinity"]) == (False, [1])
     said = run("affinity", "web1", "2-3", "--dry-run")[1]
-    assert "would prefer nodes 2-3 instead of node 1" in said
+    assert "would be held to nodes 2-3 instead of node 1" in said
     assert "would stay" in said
     assert "would prefer node 1 as it does" in run("affinity", "web1", "1", "--dry-run")[1]
 

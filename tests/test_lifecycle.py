@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from homenode.affinity import apply, change
+from homenode.arrival import landed
 from homenode.asking import Overrides
 from homenode.bitmap import CpuMap, NodeMap
 from homenode.claims import PENDING_S, outstanding_kib
@@ -13,7 +15,7 @@ from homenode.drivers.simulated import SimulatedDriver, _failing_at
 from homenode.errors import Conflict, HomenodeError, HypervisorError, Undone
 from homenode.formats import host_toml
 from homenode.formats.xl_cfg import GuestConfig
-from homenode.lifecycle import create, destroy, landed, set_affinity
+from homenode.lifecycle import create, destroy
 from homenode.rules import xen_request
 
 FOUR_NODES = """
@@ -67,6 +69,11 @@ def walk(driver, name, *lines, overrides=Overrides(), dry_run=False, **sizes):  
         new_uuid=lambda: uuid_of(name),
         dry_run=dry_run,
     )
+
+
+def homed(driver, name, nodes, *, move):
+    seen = driver.snapshot()
+    apply(driver, change(seen, seen.guest(name), nodes), move=move)
 
 
 def outstanding(driver):
@@ -211,7 +218,7 @@ def test_a_destroyed_guest_leaves_the_host_as_before_and_no_claim(path):
     driver = opened(path)
     free = [node.free_kib for node in driver.snapshot().host.nodes]
     walk(driver, "web")
-    destroy(driver, "web")
+    destroy(driver, driver.snapshot().guest("web"))
     assert [node.free_kib for node in driver.snapshot().host.nodes] == free
     assert driver.ledger.read() == ()
 
@@ -219,9 +226,9 @@ def test_a_destroyed_guest_leaves_the_host_as_before_and_no_claim(path):
 def test_moved_memory_is_claimed_where_it_is(path):
     driver = opened(path)
     walk(driver, "web", overrides=Overrides(nodes="0"))
-    set_affinity(driver, "web", NodeMap([2]), move=False)
+    homed(driver, "web", NodeMap([2]), move=False)
     assert outstanding(driver) == {}
-    set_affinity(driver, "web", NodeMap([2]), move=True)
+    homed(driver, "web", NodeMap([2]), move=True)
     assert outstanding(driver) == {}
 
 
@@ -229,7 +236,7 @@ def test_create_and_destroy_many_times_uses_nothing_up(path):
     driver = opened(path)
     for _ in range(12):
         assert walk(driver, "web", memory=700).guest is not None
-        destroy(driver, "web")
+        destroy(driver, driver.snapshot().guest("web"))
 
 
 def test_soft_masks_of_two_nodes_are_written_as_xen_reads_them(path):

@@ -15,13 +15,15 @@ from homenode.rules.xen_request import anywhere, onto, request, with_cpus
 class Overrides(NamedTuple):
     """What is asked for beside the guest's file, and outranks it; None leaves the file's word.
 
-    `nodes` is a list (``0-1,^3``), ``auto``, or ``N nodes`` for any N of them.
+    `nodes` is a list (``0-1,^3``), ``auto``, or ``N nodes`` for any N of them. `hold` is whether
+    hard affinity keeps it there.
     """
 
     policy: str | None = None
     nodes: str | None = None
     whole_cores: bool = False
     exclusive: bool = False
+    hold: bool | None = None
 
 
 class Asked(NamedTuple):

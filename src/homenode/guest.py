@@ -48,9 +48,12 @@ class VirtualNode(NamedTuple):
 class Guest(NamedTuple):
     """A guest as it runs. None is unknown, never 0.
 
-    `memory_kib` is what it has now, `max_memory_kib` what it may grow to. `node_affinity` is
+    `memory_kib` is what it has now, `awaited_kib` what the hypervisor has set aside for it while
+    it is being built, `max_memory_kib` what it may grow to. `node_affinity` is
     where new memory of it comes from. `exclusive` guests have the cpus of their hard affinity
-    for themselves. Identity is (uuid, generation): ids are reused.
+    for themselves. `held` are the nodes whose cpus homenode holds it to by hard affinity, None
+    where the hard affinity is not homenode's, and `replaced` the hard masks that come back when it
+    lets go (none: any cpu). Identity is (uuid, generation): ids are reused.
     """
 
     name: str
@@ -68,6 +71,9 @@ class Guest(NamedTuple):
     virtual_nodes: tuple[VirtualNode, ...] = ()
     page_kib: int = 4
     exclusive: bool = False
+    awaited_kib: int = 0
+    held: NodeMap | None = None
+    replaced: tuple[CpuMap, ...] = ()
 
     @property
     def is_control(self) -> bool:

@@ -4,23 +4,24 @@
 lock); the guest is built outside of it, and its claim keeps its memory from others meanwhile.
 """
 
-import os
 from collections.abc import Callable
 from itertools import cycle
 from time import monotonic
 from typing import NamedTuple
 
+from homenode.arrival import arrived, gone_elsewhere, newcomers
 from homenode.asking import Overrides, ask
 from homenode.bitmap import CpuMap, NodeMap
-from homenode.claims import PENDING_S, Claim, Ledger, moved, outstanding_kib
+from homenode.claims import PENDING_S, Claim, outstanding_kib
 from homenode.drivers.base import Driver, Snapshot
-from homenode.errors import Conflict, HomenodeError
+from homenode.errors import Conflict, HomenodeError, HypervisorError
 from homenode.formats.xl_cfg import GuestConfig, Value
 from homenode.guest import Guest, GuestRequest
+from homenode.holding import held, is_held
 from homenode.host import Host
+from homenode.ledger import Entries, Ledger, Remembered
 from homenode.placement import Decision, View, place
 from homenode.placement.decision import Warned
-from homenode.units import format_memory
 
 LONGEST_NAME_BYTES = 4096 - 64
 """XENSTORE_PAYLOAD_MAX (Xen, public/io/xs_wire.h), less the path that the name is written to."""
@@ -52,30 +53,6 @@ class Created(NamedTuple):
     warnings: tuple[Warned, ...]
 
 
-class Landed(NamedTuple):
-    """Where a guest's memory is, beside where it should be.
-
-    `match` is the share of its memory, in whole percent rounded down, that is on the nodes of its
-    node affinity; `elsewhere_kib` the rest by node. Both are None where nobody says.
-    """
-
-    match: int | None
-    elsewhere_kib: dict[int, int] | None
-
-
-def landed(guest: Guest, nodes: NodeMap | None = None) -> Landed:
-    """Return how much of the guest's memory is on `nodes`, or else on those of its affinity."""
-    nodes = guest.node_affinity if nodes is None else nodes
-    if guest.memory_by_node is None or nodes is None:
-        return Landed(None, None)
-    by_node = guest.memory_by_node.kib
-    elsewhere = {node: kib for node, kib in sorted(by_node.items()) if kib and node not in nodes}
-    total = sum(by_node.values())
-    if not total:
-        return Landed(None, None)
-    return Landed((total - sum(elsewhere.values())) * 100 // total, elsewhere)
-
-
 def create(  # noqa: PLR0913 - the driver and the file, and how
     driver: Driver,
     config_text: str,
@@ -94,11 +71,10 @@ def create(  # noqa: PLR0913 - the driver and the file, and how
     ledger = driver.ledger
     if dry_run or ledger is None:
         planned = _planned(driver, config, overrides, new_uuid=new_uuid)
-        # A driver without a ledger only looks, and says so itself.
-        guest = (
-            None if dry_run else driver.create(planned.request, planned.decision, planned.config)
-        )
-        return Created(planned, guest, planned.warnings)
+        if not dry_run:
+            # A driver without a ledger only looks, and says so itself.
+            driver.create(planned.request, planned.decision, planned.config)
+        return Created(planned, None, planned.warnings)
     claim = None
     try:
         with ledger.lock():
@@ -107,53 +83,42 @@ def create(  # noqa: PLR0913 - the driver and the file, and how
                 return Created(planned, None, planned.warnings)
             claim = _claim(planned, ledger)
             ledger.replace((*planned.claims, claim))
-        guest = driver.create(planned.request, planned.decision, planned.config)
+            serial = ledger.entries().serial
+        driver.create(planned.request, planned.decision, planned.config)
     except BaseException:
         # Whatever it was, the promise is void; and it is what the caller has to hear of.
         if claim is not None:
             _try_to_drop(ledger, str(claim.uuid))
         raise
-    return _settled(driver, ledger, planned, guest)
+    return _settled(driver, ledger, planned, serial=serial)
 
 
-def destroy(driver: Driver, name: str) -> Guest:
-    """Stop the guest at once, end its claim, and return what it was."""
-    guest = driver.destroy(name)
+def destroy(driver: Driver, guest: Guest) -> None:
+    """Stop the guest at once, end its claim, and forget it."""
+    driver.destroy(guest)
     if driver.ledger is not None and guest.uuid is not None:
         driver.ledger.drop(guest.uuid)
-    return guest
-
-
-def set_affinity(driver: Driver, name: str, nodes: NodeMap, *, move: bool) -> Guest:
-    """Change the guest's node affinity on-line; with `move` bring its memory along if it can be.
-
-    What moved is claimed where it is now. Returns the guest as it is then.
-    """
-    guest = driver.set_affinity(name, nodes, move=move)
-    ledger = driver.ledger
-    if move and ledger is not None:
-        with ledger.lock():
-            ledger.replace(moved(ledger.read(), guest))
-    return guest
 
 
 def _planned(
     driver: Driver, config: GuestConfig, overrides: Overrides, *, new_uuid: Callable[[], str]
 ) -> Planned:
-    host, guests = snapshot = driver.snapshot()
+    host, guests = snapshot = driver.snapshot("creation")
     asked = ask(config, host, overrides)
     _refuse_long_name(asked.request.name, config)
     request = asked.request._replace(uuid=asked.request.uuid or new_uuid())
     ledger = driver.ledger
-    claims = () if ledger is None else ledger.holding(guests)
-    claims = tuple(claim for claim in claims if not (claim.is_orphan and _is_for(claim, request)))
+    claims: tuple[Claim, ...] = ()
+    if ledger is not None:
+        claims = tuple(
+            claim
+            for claim in ledger.holding(guests)
+            if not (_is_for(claim, request) and ledger.is_orphan(claim))
+        )
     _refuse_taken(request, snapshot, claims, source=config.source)
-    decision = place(
-        View(host, guests, outstanding_kib(claims, guests), driver.share_rule),
-        request,
-        asked.policy,
-        clock=monotonic,
-    )
+    view = View(host, guests, outstanding_kib(claims, guests), driver.share_rule)
+    decision = place(view, request, asked.policy, clock=monotonic)
+    decision = held(decision, request, view, hold=overrides.hold)
     text = handed_over(config, request, decision, host)
     handed = GuestConfig.parse(text, source=config.source)
     warnings = asked.warnings + decision.warnings
@@ -261,19 +226,70 @@ def _claim(planned: Planned, ledger: Ledger) -> Claim:
         boot_id=ledger.boot_id,
         expires_at=ledger.clock() + PENDING_S,
         page_kib=planned.request.page_kib,
-        creator=os.getpid(),
+        creator=ledger.creator,
     )
 
 
-def _settled(driver: Driver, ledger: Ledger, planned: Planned, guest: Guest) -> Created:
-    warnings = planned.warnings + _gone_elsewhere(guest, planned.decision)
+def _settled(driver: Driver, ledger: Ledger, planned: Planned, *, serial: int) -> Created:
+    """Look where the new guest went, and let its claim dissolve into that."""
+    uuid = str(planned.request.uuid)
+    after = driver.snapshot("guests")
+    guest = next((guest for guest in after.guests if guest.uuid == uuid), None)
+    if guest is None:
+        _try_to_drop(ledger, uuid)
+        raise HypervisorError(
+            f"{planned.request.name!r} was created, and is gone again",
+            hint="its console and the log of its xl tell why",
+        )
+    warnings: tuple[Warned, ...] = ()
     try:
         with ledger.lock():
-            ledger.reconcile(driver.snapshot().guests)
+            entries = ledger.entries()
+            warnings += _raced(planned, after, entries)
+            quiet = entries.serial == serial and not warnings and _alone(planned)
+            if guest.memory_by_node is None and quiet:
+                most_kib = planned.request.memory_kib
+                memory = arrived(planned.snapshot, after, guest, most_kib=most_kib)
+                guest = guest._replace(memory_by_node=memory)
+            guest = guest._replace(held=_held_nodes(planned))
+            ledger.settle(guest, uuid=uuid)
+            ledger.remember(_remembered(planned, guest))
     except HomenodeError as error:
         # The guest runs: a ledger that is in the way is no reason to call that a failure.
         warnings += (Warned("claim-not-settled", str(error)),)
+    warnings = planned.warnings + gone_elsewhere(guest, planned.decision) + warnings
     return Created(planned, guest, warnings)
+
+
+def _alone(planned: Planned) -> bool:
+    return all(claim.state == "seen" for claim in planned.claims)
+
+
+def _raced(planned: Planned, after: Snapshot, entries: Entries) -> tuple[Warned, ...]:
+    known = {planned.request.uuid, *(claim.uuid for claim in entries.claims)}
+    names = [guest.name for guest in newcomers(planned.snapshot, after, known)]
+    if not names:
+        return ()
+    text = f"others created {', '.join(names[:5])} meanwhile, and nothing was promised to them"
+    return (Warned("raced", f"{text}: memory may have gone where it was not counted on"),)
+
+
+def _held_nodes(planned: Planned) -> NodeMap | None:
+    return planned.decision.nodes if is_held(planned.decision, planned.request) else None
+
+
+def _remembered(planned: Planned, guest: Guest) -> Remembered:
+    hard = _masks(planned.decision, planned.request.vcpus, soft=False) or []
+    ours = is_held(planned.decision, planned.request) or planned.request.exclusive
+    return Remembered(
+        str(guest.uuid),
+        id=guest.id,
+        memory=guest.memory_by_node,
+        memory_kib=guest.memory_kib,
+        held=guest.held,
+        masks=tuple(mask or CpuMap() for mask in hard) if ours else (),
+        exclusive=planned.request.exclusive,
+    )
 
 
 def _try_to_drop(ledger: Ledger, uuid: str) -> None:
@@ -281,14 +297,3 @@ def _try_to_drop(ledger: Ledger, uuid: str) -> None:
         ledger.drop(uuid)
     except HomenodeError:
         return  # it ends by its expiry
-
-
-def _gone_elsewhere(guest: Guest, decision: Decision) -> tuple[Warned, ...]:
-    planned = NodeMap(share.node for share in decision.memory)
-    elsewhere_kib = landed(guest, planned).elsewhere_kib
-    if not elsewhere_kib:
-        return ()
-    went = ", ".join(f"{format_memory(kib)} on node {node}" for node, kib in elsewhere_kib.items())
-    return (
-        Warned("memory-elsewhere", f"not all memory came from {planned.named} as planned: {went}"),
-    )

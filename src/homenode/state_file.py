@@ -8,9 +8,12 @@ each replacement. The ledger of claims and the simulated host are kept this way.
 
 import os
 from types import TracebackType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from homenode.errors import HomenodeError
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
 
 LARGEST_BYTES = 64 << 20
 """A state file that is larger is not ours: it is refused, not read."""
@@ -19,11 +22,65 @@ _FIRST_PAUSE_S = 0.001
 _LONGEST_PAUSE_S = 0.05
 
 
+class Storage(Protocol):
+    """Where state files are: this machine (`LOCAL`), or one behind a gateway.
+
+    Every method raises `HomenodeError` with the path for what cannot be done.
+    """
+
+    def read(self, path: str, *, most: int) -> bytes | None:
+        """Return the first `most` bytes of the file, None if there is none."""
+
+    def replace(self, path: str, data: bytes) -> None:
+        """Put `data` in place of the file, wholly or not at all."""
+
+    def lock(self, path: str, *, wait_s: float) -> "AbstractContextManager[None]":
+        """Return an exclusive lock (flock) on the file at `path`, to be entered by ``with``."""
+
+
+class LocalStorage:
+    """The files of this machine."""
+
+    __slots__ = ()
+
+    def read(self, path: str, *, most: int) -> bytes | None:
+        """Return the first `most` bytes of the file, None if there is none."""
+        try:
+            with open(path, "rb") as file:  # noqa: PTH123 - pathlib costs 5 ms at start
+                return file.read(most)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise _cannot("read", path, error) from None
+
+    def replace(self, path: str, data: bytes) -> None:
+        """Put `data` in place of the file, wholly or not at all."""
+        beside = path + ".new"
+        try:
+            # The lock makes one name enough: what a crash left there is overwritten.
+            with open(beside, "wb") as file:  # noqa: PTH123 - as above
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(beside, path)  # noqa: PTH105 - as above
+            _flush_folder(path)
+        except OSError as error:
+            _remove(beside)
+            raise _cannot("write", path, error) from None
+
+    def lock(self, path: str, *, wait_s: float) -> "Lock":
+        """Return an exclusive lock (flock) on the file at `path`, to be entered by ``with``."""
+        return Lock(path, wait_s=wait_s)
+
+
+LOCAL = LocalStorage()
+
+
 class StateFile(NamedTuple):
     """Where a state is kept, what it is, and what a user does with one that is broken.
 
     `remedy` ends the message about a file that cannot be read. `wait_s` bounds the waiting for
-    another process that has the lock.
+    another process that has the lock. `storage` is the machine that the file is on.
     """
 
     path: str
@@ -31,25 +88,22 @@ class StateFile(NamedTuple):
     version: int
     remedy: str
     wait_s: float = 10.0
+    storage: Storage = LOCAL
 
-    def lock(self) -> "Lock":
+    def lock(self) -> "AbstractContextManager[None]":
         """Return the lock, to be entered by ``with``; it is not re-entrant.
 
         Entering raises `HomenodeError` after `wait_s`. A process that ends lets go of it.
         """
-        return Lock(self.path + ".lock", wait_s=self.wait_s)
+        return self.storage.lock(self.path + ".lock", wait_s=self.wait_s)
 
     def read(self) -> dict[str, object] | None:
         """Return what the file holds, None if there is none. Whole without the lock too."""
         import json  # noqa: PLC0415 - a read-only look at a host needs neither
 
-        try:
-            with open(self.path, "rb") as file:  # noqa: PTH123 - pathlib costs 5 ms at start
-                data = file.read(LARGEST_BYTES + 1)
-        except FileNotFoundError:
+        data = self.storage.read(self.path, most=LARGEST_BYTES + 1)
+        if data is None:
             return None
-        except OSError as error:
-            raise _cannot("read", self.path, error) from None
         if len(data) > LARGEST_BYTES:
             raise self.broken(f"is larger than {LARGEST_BYTES >> 20} MiB")
         try:
@@ -71,18 +125,7 @@ class StateFile(NamedTuple):
         if len(data) > LARGEST_BYTES:
             # Written, it would never be read again.
             raise HomenodeError(f"{self.path}: would become larger than {LARGEST_BYTES >> 20} MiB")
-        beside = self.path + ".new"
-        try:
-            # The lock makes one name enough: what a crash left there is overwritten.
-            with open(beside, "wb") as file:  # noqa: PTH123 - as above
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(beside, self.path)  # noqa: PTH105 - as above
-            _flush_folder(self.path)
-        except OSError as error:
-            _remove(beside)
-            raise _cannot("write", self.path, error) from None
+        self.storage.replace(self.path, data)
 
     def broken(self, what: str) -> HomenodeError:
         """Return the error about a file that cannot be used as it is."""

@@ -1,11 +1,12 @@
 """``homenode claims``: the memory that is promised and not yet seen."""
 
-from homenode.claims import Claim, document, outstanding_kib
+from homenode.claims import Claim, outstanding_kib
 from homenode.cli.common import add_connection, connect, parser, print_json
 from homenode.cli.guest_text import memory_document, memory_text, print_table
 from homenode.drawing import name_text
 from homenode.errors import ExitStatus, HomenodeError
 from homenode.guest import Guest
+from homenode.ledger import document
 
 _EXAMPLES = """\
   homenode claims -c sim:try

@@ -55,7 +55,8 @@ def add_connection(made: argparse.ArgumentParser) -> None:
         "--connect",
         metavar="URI",
         default=os.environ.get("HOMENODE_URI"),
-        help="the host: sim:NAME, capture:PATH, local:/// (default: $HOMENODE_URI)",
+        help="the host: xen:///, xen+ssh://[user@]host/, sim:NAME, capture:PATH, local:///"
+        " (default: $HOMENODE_URI, else this dom0)",
     )
 
 
@@ -78,13 +79,22 @@ def add_wishes(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "--exclusive", action="store_true", help="cpus that no other guest is pinned to"
     )
+    hold = made.add_mutually_exclusive_group()
+    hold.add_argument(
+        "--hold",
+        action="store_true",
+        default=None,
+        help="hold it to its nodes by hard affinity (the default for one node under credit2, where"
+        " soft affinity does not)",
+    )
+    hold.add_argument("--no-hold", action="store_false", dest="hold", help="only prefer them")
 
 
 def overrides(chosen: argparse.Namespace) -> "Overrides":
     """Return what the options of `add_wishes` say."""
     from homenode.asking import Overrides  # noqa: PLC0415 - not every verb asks for a guest
 
-    return Overrides(chosen.policy, chosen.nodes, chosen.whole_cores, chosen.exclusive)
+    return Overrides(chosen.policy, chosen.nodes, chosen.whole_cores, chosen.exclusive, chosen.hold)
 
 
 def connect(uri: str | None) -> Driver:

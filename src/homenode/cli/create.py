@@ -1,5 +1,6 @@
 """``homenode create``: decide, claim, create the guest there, and look where it went."""
 
+from homenode.arrival import landed
 from homenode.cli.common import (
     add_connection,
     add_wishes,
@@ -15,7 +16,7 @@ from homenode.cli.guest_text import guest_document, node_words
 from homenode.drawing import name_text
 from homenode.errors import ExitStatus
 from homenode.guest import Guest
-from homenode.lifecycle import Created, create, landed
+from homenode.lifecycle import Created, create
 
 _EXAMPLES = """\
   homenode create -c sim:try guest.cfg

@@ -31,15 +31,17 @@ def run(arguments: list[str]) -> int:
     chosen = made.parse_args(arguments)
     end_as_interrupted()
     driver = connect(chosen.connect)
-    seen = driver.snapshot()
+    seen = driver.snapshot("guests")
     names = dict.fromkeys(map(name_of, chosen.names))
     guests = [_there(seen.guest(name), name, driver.uri) for name in names]
-    destroyed = []
+    destroyed: list[Guest] = []
     try:
         for guest in guests:
-            destroyed.append(guest if chosen.dry_run else destroy(driver, guest.name))
+            if not chosen.dry_run:
+                destroy(driver, guest)
+            destroyed.append(guest)
             if not chosen.json:
-                print(_line(destroyed[-1], "would be destroyed" if chosen.dry_run else "destroyed"))
+                print(_line(guest, "would be destroyed" if chosen.dry_run else "destroyed"))
     except (KeyboardInterrupt, BrokenPipeError):
         # Nobody reads on: the rest is not done, which is no success.
         raise KeyboardInterrupt("homenode list tells what is still there") from None

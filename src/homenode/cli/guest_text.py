@@ -3,10 +3,10 @@
 import sys
 from collections.abc import Collection, Mapping, Sequence
 
+from homenode.arrival import landed
 from homenode.bitmap import NodeMap
 from homenode.cli.common import colours_wanted
 from homenode.guest import Guest
-from homenode.lifecycle import landed
 from homenode.units import format_memory
 
 _WIDEST = 10_000

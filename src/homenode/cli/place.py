@@ -18,6 +18,7 @@ from homenode.cli.decision_text import decision_document, decision_lines, explan
 from homenode.drivers.base import Driver
 from homenode.errors import ExitStatus
 from homenode.formats.xl_cfg import GuestConfig
+from homenode.holding import held
 from homenode.placement.deciding import TIME_LIMIT_S, place
 from homenode.placement.decision import Warned
 from homenode.placement.view import View
@@ -58,6 +59,7 @@ def decide(arguments: list[str], verb: str, *, explaining: bool) -> int:
         decision = place(
             view, asked.request, asked.policy, clock=time.monotonic, time_limit_s=chosen.seconds
         )
+        decision = held(decision, asked.request, view, hold=overrides(chosen).hold)
         warnings = asked.warnings + decision.warnings + running
         decision = decision._replace(warnings=warnings)
         if not decision.fits:
@@ -117,7 +119,7 @@ def _seconds(text: str) -> float:
 
 
 def _look(driver: Driver) -> View:
-    host, guests = driver.snapshot()
+    host, guests = driver.snapshot("creation")
     if driver.ledger is None:
         return View(host, guests, {}, driver.share_rule)
     from homenode.claims import outstanding_kib  # noqa: PLC0415 - a capture has no claims

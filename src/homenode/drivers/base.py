@@ -1,21 +1,27 @@
 """The protocol of a hypervisor: what every driver can do, or says that it cannot.
 
-A driver carries out and looks; it holds no policy. Facts that are dear to look at are asked for
-by name (truth 4: looking has a price), never part of a plain `Driver.snapshot`.
+A driver carries out and looks; it holds no policy. Looking has a price, so how closely to look is
+said each time (`Look`), and the dear way is only ever taken when it was asked for.
 """
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
-from homenode.bitmap import NodeMap
+from homenode.bitmap import CpuMap
 from homenode.errors import HomenodeError
 from homenode.formats.xl_cfg import GuestConfig
-from homenode.guest import Guest, GuestRequest
+from homenode.guest import Guest, GuestRequest, Vcpu
 from homenode.host import Host
 from homenode.placement.decision import Decision
 from homenode.placement.view import ShareRule
 
 if TYPE_CHECKING:
-    from homenode.claims import Ledger
+    from homenode.ledger import Ledger
+
+Look = Literal["guests", "creation", "full"]
+"""How closely to look: at what places guests (``guests``: milliseconds); at that and at the free
+memory that is not to be had yet (``creation``); or at the guests' types and limits as well
+(``full``)."""
 
 
 class Snapshot(NamedTuple):
@@ -28,6 +34,19 @@ class Snapshot(NamedTuple):
         """Return the guest with that name, if it runs here."""
         return next((guest for guest in self.guests if guest.name == name), None)
 
+    def again(self, guest: Guest) -> Guest | None:
+        """Return the same guest as it is in this snapshot, if it is there."""
+        if guest.uuid is None:
+            return self.guest(guest.name)
+        return next((other for other in self.guests if other.uuid == guest.uuid), None)
+
+
+class Masks(NamedTuple):
+    """What a vcpu may use and what it prefers, as it is to become."""
+
+    hard: CpuMap
+    soft: CpuMap
+
 
 class Driver(Protocol):
     """One hypervisor, or a description of one."""
@@ -36,30 +55,49 @@ class Driver(Protocol):
 
     @property
     def ledger(self) -> "Ledger | None":
-        """The claims upon this host; None where nothing can be created (read-only drivers)."""
+        """The ledger of this host; None where nothing can be created (read-only drivers)."""
 
     @property
     def share_rule(self) -> ShareRule:
         """How this hypervisor spreads a guest's memory over the nodes it may use."""
 
-    def snapshot(self) -> Snapshot:
+    def snapshot(self, look: Look = "full") -> Snapshot:
         """Look at the host and its guests."""
 
-    def create(self, request: GuestRequest, decision: Decision, config: GuestConfig) -> Guest:
-        """Create and start the guest as decided; if that fails nothing stays behind.
+    def pages(self, *, force: bool = False) -> Snapshot:
+        """Look where every page of every guest is, which may hold up the host for a while.
 
-        Raises `HypervisorError` with the hypervisor's own words, `Undone` if part of it had been
-        done and was taken back.
+        Raises `HomenodeError` if that would take too long and `force` does not say to do it.
         """
 
-    def destroy(self, name: str) -> Guest:
-        """Stop the guest at once and return what it was."""
+    def vcpus(self) -> Mapping[int, Sequence[Vcpu]]:
+        """Return the vcpus by the id of their guest, as they are at this moment."""
 
-    def set_affinity(self, name: str, nodes: NodeMap, *, move: bool) -> Guest:
-        """Change the guest's node affinity and soft affinity on-line; return it as it is then.
+    def create(self, request: GuestRequest, decision: Decision, config: GuestConfig) -> None:
+        """Create and start the guest of `config`, which has the decision in it.
 
-        Memory that it has stays where it is, unless `move` (and the hypervisor can).
+        If that fails nothing stays behind: `HypervisorError` with the hypervisor's own words,
+        `Undone` if part of it had been done and was taken back.
         """
+
+    def destroy(self, guest: Guest) -> None:
+        """Stop the guest at once."""
+
+    def pin(self, guest: Guest, masks: Sequence[Masks]) -> None:
+        """Set the masks of all vcpus of the guest, in their order, on-line.
+
+        If one fails, those before it are set back: `Undone`, or `HypervisorError` if it was the
+        first. Memory that the guest has stays where it is.
+        """
+
+    def move(self, guest: Guest, masks: Sequence[Masks]) -> None:
+        """Have the guest with its memory where `masks` put it, in the way that this host can.
+
+        Raises `Undone` if it could not be done and the guest runs as it did before.
+        """
+
+    def move_warning(self, guest: Guest) -> str | None:
+        """Return what moving the guest would cost it, as a question's first half; None: nothing."""
 
 
 class ReadOnly:
@@ -74,14 +112,34 @@ class ReadOnly:
             hint="use a hypervisor, or sim:NAME to try it on a simulated host",
         )
 
-    def create(self, request: GuestRequest, decision: Decision, config: GuestConfig) -> Guest:
+    def snapshot(self, look: Look = "full") -> Snapshot:
+        """Look; every such driver has its own way."""
+        raise NotImplementedError
+
+    def pages(self, *, force: bool = False) -> Snapshot:
+        """Return what is known; there is nothing to be asked."""
+        return self.snapshot()
+
+    def vcpus(self) -> Mapping[int, Sequence[Vcpu]]:
+        """Return the vcpus as they are described."""
+        return {guest.id: guest.vcpus for guest in self.snapshot().guests if guest.id is not None}
+
+    def create(self, request: GuestRequest, decision: Decision, config: GuestConfig) -> None:
         """Refuse."""
         raise self._refuse(f"create {request.name!r}")
 
-    def destroy(self, name: str) -> Guest:
+    def destroy(self, guest: Guest) -> None:
         """Refuse."""
-        raise self._refuse(f"destroy {name!r}")
+        raise self._refuse(f"destroy {guest.name!r}")
 
-    def set_affinity(self, name: str, nodes: NodeMap, *, move: bool) -> Guest:
+    def pin(self, guest: Guest, masks: Sequence[Masks]) -> None:
         """Refuse."""
-        raise self._refuse(f"change the affinity of {name!r}")
+        raise self._refuse(f"change the affinity of {guest.name!r}")
+
+    def move(self, guest: Guest, masks: Sequence[Masks]) -> None:
+        """Refuse."""
+        raise self._refuse(f"move {guest.name!r}")
+
+    def move_warning(self, guest: Guest) -> str | None:
+        """Return nothing: it is refused anyway."""
+        return None

@@ -13,7 +13,7 @@ a file with TOML                            a made-up host
 
 import os
 
-from homenode.drivers.base import ReadOnly, Snapshot
+from homenode.drivers.base import Look, ReadOnly, Snapshot
 from homenode.errors import HomenodeError
 from homenode.placement.view import ShareRule, equal_shares
 
@@ -42,7 +42,7 @@ class CaptureDriver(ReadOnly):
 
         return memory_shares
 
-    def snapshot(self) -> Snapshot:
+    def snapshot(self, look: Look = "full") -> Snapshot:  # noqa: ARG002 - there is one way to look
         """Return what the files describe; raises `HomenodeError` if they cannot be read."""
         if self._seen is None:
             is_folder = os.path.isdir(self._path)  # noqa: PTH112 - pathlib costs 5 ms at start

@@ -5,7 +5,7 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 
-from homenode.drivers.base import ReadOnly, Snapshot
+from homenode.drivers.base import Look, ReadOnly, Snapshot
 from homenode.errors import HomenodeError
 from homenode.formats import sysfs
 from homenode.placement.view import ShareRule, equal_shares
@@ -45,7 +45,7 @@ class LocalDriver(ReadOnly):
         """Equal shares: what a guest is given that is spread over nodes by interleaving."""
         return equal_shares
 
-    def snapshot(self) -> Snapshot:
+    def snapshot(self, look: Look = "full") -> Snapshot:  # noqa: ARG002 - there is one way to look
         """Look at the machine."""
         taken_at = self._clock()
         host = sysfs.parse(read_tree(self._root), source=self._root)

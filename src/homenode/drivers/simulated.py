@@ -22,11 +22,10 @@ leaves the file as it was. `homenode.drivers.simulated_state` says what a descri
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 from homenode.bitmap import NodeMap
-from homenode.claims import Ledger
-from homenode.drivers.base import Snapshot
+from homenode.drivers.base import Look, Masks, Snapshot
 from homenode.drivers.simulated_state import (
     NOTHING,
     Held,
@@ -40,8 +39,9 @@ from homenode.drivers.simulated_state import (
 )
 from homenode.errors import Conflict, HomenodeError, HypervisorError, Undone
 from homenode.formats.xl_cfg import GuestConfig
-from homenode.guest import Guest, GuestRequest
+from homenode.guest import Guest, GuestRequest, Vcpu
 from homenode.host import Host
+from homenode.ledger import Ledger, recalled
 from homenode.placement.decision import Decision
 from homenode.placement.view import ShareRule
 from homenode.rules import xen, xen_request
@@ -92,12 +92,21 @@ class SimulatedDriver:
         """Xen's."""
         return xen.memory_shares
 
-    def snapshot(self) -> Snapshot:
+    def snapshot(self, look: Look = "full") -> Snapshot:  # noqa: ARG002 - nothing has a price
         """Look at the host and its guests."""
-        state = self._read()
-        return Snapshot(state.current().replace(taken_at=self._clock()), state.guests)
+        state, entries = self._read(), self.ledger.entries()
+        guests = tuple(recalled(guest, entries) for guest in state.guests)
+        return Snapshot(state.current().replace(taken_at=self._clock()), guests)
 
-    def create(self, request: GuestRequest, decision: Decision, config: GuestConfig) -> Guest:
+    def pages(self, *, force: bool = False) -> Snapshot:  # noqa: ARG002 - nothing has a price
+        """Look where the memory is, which is known here all the time."""
+        return self.snapshot()
+
+    def vcpus(self) -> Mapping[int, Sequence[Vcpu]]:
+        """Return the vcpus by the id of their guest; nothing runs on a simulated host."""
+        return {guest.id: guest.vcpus for guest in self._read().guests if guest.id is not None}
+
+    def create(self, request: GuestRequest, decision: Decision, config: GuestConfig) -> None:
         """Build and start the guest of `config`, which has the decision in it, as xl does.
 
         Raises `Conflict` for a name or uuid that is there already, `HypervisorError` if memory
@@ -119,45 +128,56 @@ class SimulatedDriver:
                 ) from None
             state = state._replace(next_id=state.next_id + 1).with_guest(guest, held)
             self._write(state)
-        return state.find(request.name)
 
-    def destroy(self, name: str) -> Guest:
-        """Stop the guest at once and return what it was."""
+    def destroy(self, guest: Guest) -> None:
+        """Stop the guest at once."""
         with self._file.lock():
             state = self._read()
-            guest = state.find(name)
             if guest.is_control:
-                raise HypervisorError(f"{name!r} runs this host and cannot be destroyed")
+                raise HypervisorError(f"{guest.name!r} runs this host and cannot be destroyed")
             self._step("destroy")
-            self._write(state.without(guest))
-        return guest
+            self._write(state.without(state.find(guest.name)))
 
-    def set_affinity(self, name: str, nodes: NodeMap, *, move: bool) -> Guest:
-        """Prefer `nodes` from now on; with `move`, bring memory there as far as there is room.
+    def pin(self, guest: Guest, masks: Sequence[Masks]) -> None:
+        """Set the masks of the guest's vcpus; its node affinity follows them."""
+        with self._file.lock():
+            before = self._read()
+            there = before.find(guest.name)
+            pinned = _pinned(there, masks, before.host)
+            self._step("set-affinity")
+            if pinned != there:
+                self._write(before._replace(guests=_replaced(before.guests, pinned)))
 
-        The soft affinity becomes the cpus of `nodes`. Raises `Undone` if the masks were set and
-        the memory could not be touched: then the masks are what they were.
+    def move(self, guest: Guest, masks: Sequence[Masks]) -> None:
+        """Set the masks and bring memory to the nodes that follow, as far as there is room.
+
+        Raises `Undone` if the memory could not be touched: then the masks are what they were.
         """
         with self._file.lock():
             before = self._read()
-            guest = _preferring(before.find(name), nodes, before.host)
+            pinned = _pinned(before.find(guest.name), masks, before.host)
             self._step("set-affinity")
-            held = before.held.get(str(guest.uuid))
-            if move and held is None:
-                raise HypervisorError(f"nobody knows where the memory of {name!r} is to move it")
-            state = before._replace(guests=_replaced(before.guests, guest))
-            if move and held is not None:
-                try:
-                    self._step("move-memory")
-                except HypervisorError as error:
-                    raise Undone(
-                        f"the memory of {name!r} did not move, and its masks are set back: "
-                        f"{error.message}"
-                    ) from None
-                state = state.with_guest(guest, _moved(state, held, guest.node_affinity or nodes))
+            memory = before.held.get(str(pinned.uuid))
+            if memory is None:
+                raise HypervisorError(
+                    f"nobody knows where the memory of {guest.name!r} is to move it"
+                )
+            state = before._replace(guests=_replaced(before.guests, pinned))
+            try:
+                self._step("move-memory")
+            except HypervisorError as error:
+                raise Undone(
+                    f"the memory of {guest.name!r} did not move, and its masks are set back: "
+                    f"{error.message}"
+                ) from None
+            nodes = pinned.node_affinity or before.host.node_map
+            state = state.with_guest(pinned, _moved(state, memory, nodes))
             if state != before:
                 self._write(state)
-        return state.find(name)
+
+    def move_warning(self, guest: Guest) -> str | None:  # noqa: ARG002 - it costs no guest anything
+        """Return nothing: the guest does not notice."""
+        return None
 
     def make(self, description: Snapshot, *, made_from: str) -> None:
         """Make the host as described, if there is none yet under this name.
@@ -278,28 +298,21 @@ def _cells(guest: Guest, affine: NodeMap) -> list[tuple[int, NodeMap, bool]]:
     ]
 
 
-def _preferring(guest: Guest, nodes: NodeMap, host: Host) -> Guest:
-    if not nodes or not nodes <= host.node_map:
-        raise HomenodeError(
-            f"cannot set the node affinity of {guest.name!r} to {str(nodes)!r}",
-            hint=f"the host has nodes {host.node_map}",
-        )
-    soft = host.cpus_of(nodes)
-    if not soft:
-        raise HomenodeError(
-            f"no cpus on {nodes.named}, and Xen gives a guest memory where its cpus are",
-            hint=f"nodes with cpus are {host.nodes_of(host.cpu_map)}",
-        )
-    hard = tuple(vcpu.hard for vcpu in guest.vcpus)
-    affinity = xen.node_affinity(
-        hard, (soft,) * len(hard), pool_cpus=host.pool(guest.pool).cpus, host=host
-    )
-    if all(vcpu.soft == soft for vcpu in guest.vcpus) and guest.node_affinity == affinity:
+def _pinned(guest: Guest, masks: Sequence[Masks], host: Host) -> Guest:
+    hard, soft = tuple(mask.hard for mask in masks), tuple(mask.soft for mask in masks)
+    pool = host.pool(guest.pool)
+    allowed = tuple(mask & pool.cpus for mask in hard)
+    if not all(allowed):
+        raise HypervisorError(f"a vcpu of {guest.name!r} has no cpu in cpupool {pool.name!r}")
+    if all(
+        tuple(mask) == (vcpu.hard, vcpu.soft) for vcpu, mask in zip(guest.vcpus, masks, strict=True)
+    ):
         return guest
-    seats = seated(hard, (soft,) * len(hard), online=len(hard))
+    affinity = xen.node_affinity(hard, soft, pool_cpus=pool.cpus, host=host)
+    seats = seated(allowed, soft, online=len(hard))
     vcpus = tuple(
-        vcpu._replace(soft=soft, cpu=seat.cpu if vcpu.online else None)
-        for vcpu, seat in zip(guest.vcpus, seats, strict=True)
+        vcpu._replace(hard=mask.hard, soft=mask.soft, cpu=seat.cpu if vcpu.online else None)
+        for vcpu, seat, mask in zip(guest.vcpus, seats, masks, strict=True)
     )
     return guest._replace(vcpus=vcpus, node_affinity=affinity)
 

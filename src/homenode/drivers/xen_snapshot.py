@@ -27,9 +27,11 @@ if TYPE_CHECKING:
     from homenode.formats.xl_list import ConfiguredGuest, ListedGuest
 
 INFO = "xl-info-n.txt"
+LIST = "xl-list-v-c-n.txt"
 LIST_NODES = "xl-list-n.txt"
 LIST_POOLS = "xl-list-c.txt"
 LIST_CONFIGURED = "xl-list-l.json"
+CLAIMS = "xl-claims.txt"
 VCPUS = "xl-vcpu-list.txt"
 POOL_CPUS = "xl-cpupool-list-c.txt"
 POOLS = "xl-cpupool-list.txt"
@@ -38,9 +40,11 @@ DUMP_HEAP = "debug-keys-H.txt"
 
 OUTPUTS: Mapping[str, str] = {
     INFO: "xl info -n",
+    LIST: "xl list -v -c -n",
     LIST_NODES: "xl list -n",
     LIST_POOLS: "xl list -c",
     LIST_CONFIGURED: "xl list -l",
+    CLAIMS: "xl claims",
     VCPUS: "xl vcpu-list",
     POOL_CPUS: "xl cpupool-list -c",
     POOLS: "xl cpupool-list",
@@ -195,13 +199,15 @@ def _low_memory(
 
 def _told_width(info: XlInfo) -> int | None:
     """Return what ``dma_bits=`` sets (page_alloc.c, parse_dma_bits(): up to 13 is ignored)."""
-    told = None
-    for option in info.head.get("xen_commandline", "").split():
-        key, _, value = option.partition("=")
-        width = whole_number(value)
-        if key == "dma_bits" and width is not None and width > rules.PAGE_BITS + 1:
-            told = width
-    return told
+    widths = [whole_number(value) for value in _told_options(info, "dma_bits")]
+    heeded = [width for width in widths if width is not None and width > rules.PAGE_BITS + 1]
+    return heeded[-1] if heeded else None
+
+
+def _told_options(info: XlInfo, wanted: str) -> list[str]:
+    """Return what such options on Xen's command line say, the last one last."""
+    options = [word.partition("=") for word in info.head.get("xen_commandline", "").split()]
+    return [value for key, equals, value in options if key == wanted and equals]
 
 
 def _below(low: rules.LowMemory) -> str:
@@ -268,7 +274,9 @@ def _pools(info: XlInfo, cpus: tuple[Cpu, ...], given: _Outputs) -> list[Cpupool
             given.note(f"the cpus of cpupools are unknown; `{OUTPUTS[POOL_CPUS]}` would tell")
     if _DEFAULT_POOL not in schedulers and "xen_scheduler" in info.head:
         schedulers[_DEFAULT_POOL] = info.head["xen_scheduler"]
-    return [Cpupool(name, own & online, schedulers.get(name)) for name, own in pools]
+    told = _told_options(info, "sched-gran")
+    granularity = told[-1] if told else None
+    return [Cpupool(name, own & online, schedulers.get(name), granularity) for name, own in pools]
 
 
 def _refuse_unknown_cpus(named: CpuMap, given: _Outputs, name: str) -> None:
@@ -287,6 +295,7 @@ class _Seen(NamedTuple):
 
     listed: "ListedGuest | None"
     pooled: "ListedGuest | None"
+    claiming: "ListedGuest | None"
     configured: "ConfiguredGuest | None"
     name: str | None
     vcpus: tuple[Vcpu, ...]
@@ -294,8 +303,9 @@ class _Seen(NamedTuple):
 
 
 def _guests(host: Host, dump: NumaDump, given: _Outputs) -> tuple[Guest, ...]:
-    listed = _listed(LIST_NODES, host, given)
-    pooled = _listed(LIST_POOLS, host, given)
+    listed = _listed(LIST if LIST in given else LIST_NODES, host, given)
+    pooled = _listed(LIST if LIST in given else LIST_POOLS, host, given)
+    claiming = _listed(CLAIMS, host, given)
     configured = _configured(given)
     names, vcpus = _vcpus(host, given)
     ids = listed.keys() | pooled.keys() | configured.keys() | names.keys()
@@ -303,8 +313,8 @@ def _guests(host: Host, dump: NumaDump, given: _Outputs) -> tuple[Guest, ...]:
         _note_strays(dump, ids, given)
     return tuple(
         _guest(number, host, given, _Seen(
-            listed.get(number), pooled.get(number), configured.get(number), names.get(number),
-            vcpus.get(number, ()), dump.domains.get(number),
+            listed.get(number), pooled.get(number), claiming.get(number), configured.get(number),
+            names.get(number), vcpus.get(number, ()), dump.domains.get(number),
         ))
         for number in sorted(ids or dump.domains)
     )  # fmt: skip
@@ -378,13 +388,16 @@ def _vcpus(host: Host, given: _Outputs) -> tuple[dict[int, str], dict[int, tuple
 def _guest(number: int, host: Host, given: _Outputs, seen: _Seen) -> Guest:
     configured, row = seen.configured, seen.listed or seen.pooled
     name = (row and row.name) or seen.name or (configured and configured.name)
+    awaited_kib = (seen.claiming and seen.claiming.claimed_kib) or 0
+    uuid = (row and row.uuid) or (configured and configured.uuid)
     return Guest(
         name or f"domain {number}",
         vcpus=seen.vcpus or _assumed_vcpus(host, given, seen),
         id=number,
-        uuid=configured.uuid if configured else None,
+        uuid=uuid or None,
         type=configured.type if configured else None,
-        state=row.state if row else "running",
+        state="building" if awaited_kib else row.state if row else "running",
+        awaited_kib=awaited_kib,
         memory_kib=_memory_kib(seen),
         max_memory_kib=configured.max_kib if configured else None,
         memory_by_node=_memory_by_node(host, seen.pages),
@@ -399,7 +412,9 @@ def _memory_kib(seen: _Seen) -> int | None:
     if seen.pages is not None:
         return seen.pages.total * rules.PAGE_KIB
     if row is not None:
-        return row.memory_kib
+        # What is claimed is counted as its memory by xl, and is not there yet.
+        claimed_kib = (seen.claiming and seen.claiming.claimed_kib) or 0
+        return max(0, row.memory_kib - claimed_kib)
     return seen.configured.target_kib if seen.configured else None
 
 

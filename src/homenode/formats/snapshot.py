@@ -223,6 +223,9 @@ def _guest(table: Table, known: NodeMap) -> Guest:
         virtual_nodes=tuple(_virtual_node(item, known) for item in virtual_nodes),
         page_kib=4 if page_kib is None else page_kib,
         exclusive=table.flag("exclusive", default=False),
+        awaited_kib=table.maybe_integer("awaited_kib") or 0,
+        held=table.maybe_map("held", NodeMap, within=known),
+        replaced=tuple(CpuMap.parse(mask) for mask in table.texts("replaced")),
     )
 
 

@@ -18,6 +18,10 @@ from homenode.formats.columns import LARGEST_MIB, lines_of, whole_number
 _MOST_PAGES = LARGEST_MIB << 8
 
 
+NUMA_TITLE = "dumping numa info"
+HEAP_TITLE = "dumping heap info"
+
+
 class NodePages(NamedTuple):
     """Where a node begins, how many pages it spans (holes included), and how many are free."""
 
@@ -57,7 +61,7 @@ def parse_numa(text: str) -> NumaDump:
     totals: dict[int, int] = {}
     by_node: dict[int, dict[int, int]] = {}
     domain: int | None = None
-    for line in _last_dump(text, "dumping numa info"):
+    for line in _last_dump(text, NUMA_TITLE):
         words = line.replace("->", " ").split()
         if line.startswith("NODE"):
             nodes.update(_node(words))
@@ -80,7 +84,7 @@ def parse_numa(text: str) -> NumaDump:
 def parse_heap(text: str) -> dict[int, dict[int, int]]:
     """Read the last dump of ``xl debug-keys H`` in `text`: free pages by node and zone."""
     heap: dict[int, dict[int, int]] = {}
-    for line in _last_dump(text, "dumping heap info"):
+    for line in _last_dump(text, HEAP_TITLE):
         words = line.replace("heap[node=", "").replace("][zone=", " ").replace("]", " ").split()
         if line.startswith("heap[node=") and len(words) == 5 and words[4] == "pages":
             node, zone, pages = _member(words[0]), _member(words[1]), _pages(words[3])
@@ -92,13 +96,22 @@ def parse_heap(text: str) -> dict[int, dict[int, int]]:
 def parse_unscrubbed(text: str) -> dict[int, int]:
     """Read the same dump: the free pages by node that Xen has yet to scrub; only nodes with any."""
     unscrubbed: dict[int, int] = {}
-    for line in _last_dump(text, "dumping heap info"):
+    for line in _last_dump(text, HEAP_TITLE):
         words = line.split()
         if line.startswith("Node ") and line.endswith(" unscrubbed pages") and len(words) == 6:
             node, pages = _member(words[1]), _pages(words[3])
             if node is not None and pages is not None:
                 unscrubbed[node] = pages
     return unscrubbed
+
+
+def dumped_at(text: str, title: str) -> int | None:
+    """Return when (nanoseconds since Xen started) the last dump of that title was made.
+
+    None if its first line is not in `text`: it was never made, or the ring has dropped it.
+    """
+    line = next((line.text for line in reversed(lines_of(text)) if title in line.text), "")
+    return whole_number(line.rpartition("now = ")[2].partition(")")[0])
 
 
 def _last_dump(text: str, title: str) -> list[str]:

@@ -26,7 +26,9 @@ _Map = TypeVar("_Map", bound=Bitmap)
 class ListedGuest(NamedTuple):
     """One row of ``xl list``; memory is rounded to MiB, `vcpus` counts those online.
 
-    `node_affinity` is only in ``xl list -n``, `pool` only in ``xl list -c``.
+    `memory_kib` counts what is only claimed as yet for a guest that is being built. Told only
+    with an option: `uuid` (-v), `node_affinity` (-n), `pool` (-c); `claimed_kib` is only in
+    ``xl claims``.
     """
 
     id: int
@@ -34,8 +36,10 @@ class ListedGuest(NamedTuple):
     memory_kib: int
     vcpus: int
     state: GuestState
-    node_affinity: NodeMap | None
-    pool: str | None
+    node_affinity: NodeMap | None = None
+    pool: str | None = None
+    uuid: str | None = None
+    claimed_kib: int | None = None
 
 
 class ListedVcpu(NamedTuple):
@@ -71,7 +75,11 @@ class ConfiguredGuest(NamedTuple):
 
 
 def parse_list(text: str, *, nodes: NodeMap, source: str = "xl list") -> tuple[ListedGuest, ...]:
-    """Read ``xl list``, also with -n or -c; `nodes` are the host's, for the word ``all``."""
+    """Read ``xl list``, also with -v, -c or -n, and ``xl claims``.
+
+    `nodes` are the host's, for the word ``all``.
+    """
+    rows = _rows(text, flags="rbpscd", needed=("ID", "Mem", "VCPUs"), source=source)
     return tuple(
         ListedGuest(
             row.number("ID", most=LARGEST_DOMAIN_ID),
@@ -81,8 +89,10 @@ def parse_list(text: str, *, nodes: NodeMap, source: str = "xl list") -> tuple[L
             _state(row.word("State")),
             _map(row, row.rest("NODE"), nodes) if "NODE" in row.columns else None,
             row.word("Cpupool") if "Cpupool" in row.columns else None,
+            row.word("UUID").lower() if "UUID" in row.columns else None,
+            row.number("Claimed", most=LARGEST_MIB) << 10 if "Claimed" in row.columns else None,
         )
-        for row in _rows(text, flags="rbpscd", needed=("ID", "Mem", "VCPUs"), source=source)
+        for row in rows
     )
 
 
@@ -115,7 +125,8 @@ def _rows(text: str, *, flags: str, needed: Iterable[str], source: str) -> list[
         del lines[0]
     if not lines:
         raise ParseError("has no line of column headings (Name, ID, ... State)", source=source)
-    columns = lines[0].text.split()
+    # A heading of two words, with one word below it.
+    columns = lines[0].text.replace("Security Label", "Security-Label").split()
     for column in needed:
         if column not in columns:
             raise ParseError(f"has no column {column!r}", source=source, line=lines[0].number)
