@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from homenode import affinity
 from homenode.bitmap import CpuMap, NodeMap
 from homenode.drivers import simulated, simulated_state
 from homenode.drivers.base import Snapshot
@@ -20,6 +21,7 @@ from homenode.drivers.simulated import STEPS, SimulatedDriver, open_simulated
 from homenode.errors import Conflict, HomenodeError, HypervisorError, Undone
 from homenode.formats import host_toml
 from homenode.formats.xl_cfg import GuestConfig
+from homenode.guest import Guest
 from homenode.placement import View, place, policy
 from homenode.rules import xen, xen_request
 from strategies import machines
@@ -55,7 +57,22 @@ def created(driver, config):
     host, guests = driver.snapshot()
     request = xen_request.request(config, host).request
     decision = place(View(host, guests, {}, driver.share_rule), request, policy("xl"))
-    return driver.create(request, decision, config)
+    driver.create(request, decision, config)
+    return driver.snapshot().guest(request.name)
+
+
+def destroyed(driver, name):
+    guest = driver.snapshot().guest(name)
+    driver.destroy(guest or Guest(name))
+
+
+def homed(driver, name, nodes, *, move):
+    """Prefer `nodes` from now on."""
+    seen = driver.snapshot()
+    guest = seen.guest(name)
+    if guest is None:
+        raise Conflict(f"there is no guest {name!r}")
+    return affinity.apply(driver, affinity.change(seen, guest, nodes), move=move)[0]
 
 
 def memory_of(driver, name):
@@ -144,7 +161,7 @@ def test_a_whole_gib_elsewhere_comes_before_less_at_home(tmp_path):
     for name, kind, seen in (("a", "pv", {1, 2}), ("b", "pvh", {0, 1, 2})):
         created(driver, config_of(name, type=kind, memory=3072, vcpus=1, cpus_soft="nodes:1-2"))
         assert memory_of(driver, name).keys() == seen
-        driver.destroy(name)
+        destroyed(driver, name)
 
 
 def test_a_simulated_host_has_scrubbed_its_memory(tmp_path):
@@ -185,7 +202,7 @@ def test_the_dma_zone_is_given_only_when_all_else_is_gone(tmp_path):
     assert driver.snapshot().host.nodes[0].reserved_kib == low
     created(driver, config_of("last", memory=128, vcpus=1, cpus_soft="node:7"))
     assert 0 < driver.snapshot().host.nodes[0].reserved_kib < low
-    driver.destroy("last")
+    destroyed(driver, "last")
     assert driver.snapshot().host.nodes[0].reserved_kib == low
     assert is_conserved(tmp_path / "host.json")
 
@@ -193,7 +210,7 @@ def test_the_dma_zone_is_given_only_when_all_else_is_gone(tmp_path):
 def test_a_captured_guest_gives_its_memory_back(tmp_path):
     driver = captured(tmp_path, "n8/guests")
     before = driver.snapshot().host.nodes_by_id
-    driver.destroy("g")
+    destroyed(driver, "g")
     after = driver.snapshot().host.nodes_by_id
     assert after[0].free_kib - before[0].free_kib == 604 << 10
     assert after[2].free_kib - before[2].free_kib == 440 << 10
@@ -228,9 +245,9 @@ def apply(driver, operation):
             soft = ",".join(f"node:{node}" for node in nodes)
             created(driver, config_of(name, memory=size, vcpus=2, cpus_soft=soft))
         case ("destroy", name):
-            driver.destroy(name)
+            destroyed(driver, name)
         case ("affinity", name, nodes, move):
-            driver.set_affinity(name, nodes, move=move)
+            homed(driver, name, nodes, move=move)
 
 
 @settings(max_examples=25, deadline=None)
@@ -248,7 +265,7 @@ def test_memory_is_conserved_through_any_sequence_of_changes(sequence):
                 assert path.read_bytes() == before
             assert is_conserved(path)
         for guest in driver.snapshot().guests[1:]:
-            driver.destroy(guest.name)
+            destroyed(driver, guest.name)
         assert free_of(path) == free_of_bytes(path, empty)
 
 
@@ -277,11 +294,11 @@ def test_setting_an_affinity_twice_changes_nothing_and_moves_no_more_than_there_
         if driver.snapshot().guest("a") is None:
             return
         memory = memory_of(driver, "a")
-        driver.set_affinity("a", nodes, move=move)
+        homed(driver, "a", nodes, move=move)
         once = path.read_bytes()
         assert sum(memory_of(driver, "a").values()) == sum(memory.values())
         assert move or memory_of(driver, "a") == memory
-        driver.set_affinity("a", nodes, move=move)
+        homed(driver, "a", nodes, move=move)
         assert path.read_bytes() == once
 
 
@@ -306,19 +323,19 @@ def test_moving_brings_as_much_as_there_is_room_for(tmp_path):
     created(driver, config_of("other", memory=700, vcpus=1, cpus_soft="node:1"))
     created(driver, config_of("mover", memory=512, vcpus=1, cpus_soft="node:0"))
     room = driver.snapshot().host.nodes[1].free_kib
-    driver.set_affinity("mover", NodeMap([1]), move=False)
+    homed(driver, "mover", NodeMap([1]), move=False)
     assert set(memory_of(driver, "mover")) == {0}
-    driver.set_affinity("mover", NodeMap([1]), move=True)
+    homed(driver, "mover", NodeMap([1]), move=True)
     assert memory_of(driver, "mover") == {0: (512 << 10) - room, 1: room}
-    driver.destroy("other")
-    driver.set_affinity("mover", NodeMap([1]), move=True)
+    destroyed(driver, "other")
+    homed(driver, "mover", NodeMap([1]), move=True)
     assert memory_of(driver, "mover") == {1: 512 << 10}
 
 
 def test_vcpus_prefer_the_new_nodes_and_stay_where_they_may(tmp_path):
     driver = made(tmp_path / "host.json", TWO_NODES)
     created(driver, config_of("pinned", memory=64, vcpus=2, cpus="0-1"))
-    guest = driver.set_affinity("pinned", NodeMap([1]), move=False)
+    guest = homed(driver, "pinned", NodeMap([1]), move=False)
     assert all(vcpu.soft == CpuMap.parse("2-3") for vcpu in guest.vcpus)
     assert all(vcpu.hard == CpuMap.parse("0-1") and vcpu.cpu in (0, 1) for vcpu in guest.vcpus)
 
@@ -382,13 +399,13 @@ def test_memory_that_does_not_suffice_is_refused_by_the_host_itself(tmp_path):
 def test_dom0_cannot_be_destroyed(tmp_path):
     driver = made(tmp_path / "host.json", TWO_NODES)
     with pytest.raises(HypervisorError, match="Domain-0"):
-        driver.destroy("Domain-0")
+        destroyed(driver, "Domain-0")
 
 
 CHANGES = {
     "create": lambda driver: created(driver, config_of("new", memory=64, vcpus=1)),
-    "destroy": lambda driver: driver.destroy("old"),
-    "affinity": lambda driver: driver.set_affinity("old", NodeMap([1]), move=True),
+    "destroy": lambda driver: destroyed(driver, "old"),
+    "affinity": lambda driver: homed(driver, "old", NodeMap([1]), move=True),
 }
 STEPS_OF = {
     "create": ("create-domain", "set-affinity", "allocate", "start", "write-state"),
@@ -543,7 +560,8 @@ def test_a_file_with_odd_characters_in_its_name_can_be_named(state_home, tmp_pat
     [
         "sim:", "sim:a/b", "sim:../a", "sim:a.claims", "sim:" + "a" * 65, "sim:a?host",
         "sim:a?host=", "sim:a?fail=lunch", "sim:a?colour=red", "sim:a?fail=start&fail=start",
-        "sim:a?host=/nowhere", "capture:", "local:///etc", "xen:///", "xen+ssh://host/",
+        "sim:a?host=/nowhere", "capture:", "local:///etc", "xen:///a", "xen+ssh://", "xen+ssh:a",
+            "xen+ssh://-oProxyCommand=x/", "xen+ssh://a b/", "xen+ssh://a:0/", "xen+ssh://@a/",
         "qemu:///system", "vmware://x", "guest.cfg", "", None,
     ],
 )  # fmt: skip

@@ -1,0 +1,277 @@
+"""A Xen host through ``xl``: ``xen:///`` is this dom0, ``xen+ssh://[user@]host[:port]/`` another.
+
+Looking takes a handful of xl's lists; the free memory of the nodes is asked for last, so that
+memory which a guest gets in between counts as missing twice rather than not at all. Where a
+guest's memory is, none of the lists tell. What homenode has seen of it is remembered in the
+ledger of the host (``/run/homenode``), for the domain that it was seen of; `XenDriver.pages`
+has Xen count, which is dear.
+
+What is said here of xl was tried with 4.17.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from time import sleep, time
+
+from homenode.bitmap import CpuMap, NodeMap
+from homenode.drivers import xen_snapshot
+from homenode.drivers.base import Look, Masks, Snapshot
+from homenode.drivers.gateway import Gateway
+from homenode.drivers.xl import Xl
+from homenode.errors import HomenodeError, HypervisorError, Undone
+from homenode.formats import xen_debug_keys, xl_list
+from homenode.formats.xl_cfg import GuestConfig
+from homenode.guest import Guest, GuestRequest, Vcpu
+from homenode.ledger import Ledger, Remembered, recalled
+from homenode.placement.decision import Decision
+from homenode.placement.view import ShareRule
+from homenode.rules import xen as rules
+from homenode.units import format_memory
+
+STATE = "/run/homenode"
+"""The folder of homenode's own files on a host: they need not outlive its next boot."""
+
+CREATE_S = 600.0
+CREATE_S_PER_GIB = 2.0
+"""How long ``xl create`` may take: it waits for other creations, and for memory to be cleared."""
+
+DUMP_S = 15.0
+DUMP_PAUSE_S = 0.1
+
+MOST_DUMPED_KIB = 64 << 20
+"""More memory of guests than this is only counted by force."""
+
+DUMP_NS_PER_PAGE = 20
+"""What Xen takes to count one page with the guest's list of pages locked (estimated: one access
+to memory that is in no cache)."""
+
+_TRIES = 3
+
+_CREATE = 'echo $$ > "$0.pid"; exec xl create "$0"'
+_CREATED = 'rm -f "$0.pid" "$0"'
+_GIVE_UP = 'test -f "$0.pid" && kill "$(cat "$0.pid")" 2>/dev/null; rm -f "$0.pid" "$0"'
+"""Shell, given the path of the config as ``$0``: it leaves the number of xl's process, so that
+another connection can end it."""
+
+_GUESTS = (xen_snapshot.LIST, xen_snapshot.CLAIMS, xen_snapshot.VCPUS, xen_snapshot.POOL_CPUS)
+
+
+class XenDriver:
+    """The Xen host behind `gateway`; `clock` gives seconds since the epoch."""
+
+    def __init__(self, gateway: Gateway, *, uri: str, clock: Callable[[], float] = time) -> None:
+        self.uri = uri
+        self._xl = Xl(gateway)
+        self._gateway = gateway
+        self._clock = clock
+        self._ledger: Ledger | None = None
+        self._cpus = CpuMap()
+
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger of the host; it is over there."""
+        if self._ledger is None:
+            boot = self._gateway.run(["cat", "/proc/sys/kernel/random/boot_id"])
+            self._ledger = Ledger(
+                f"{STATE}/ledger.json",
+                boot_id=boot.stdout.strip() or "unknown",
+                clock=self._clock,
+                storage=self._gateway.storage,
+                creator=self._gateway.process(),
+                lives=self._gateway.lives,
+            )
+        return self._ledger
+
+    @property
+    def share_rule(self) -> ShareRule:
+        """Xen's."""
+        return rules.memory_shares
+
+    def snapshot(self, look: Look = "full") -> Snapshot:
+        """Look at the host and its guests, again if they changed meanwhile."""
+        for _ in range(_TRIES):
+            outputs = self._guests(look)
+            if look == "creation":
+                outputs |= self._dumped("H", xen_debug_keys.HEAP_TITLE, xen_snapshot.DUMP_HEAP)
+            outputs[xen_snapshot.INFO] = self._printed(xen_snapshot.INFO)
+            seen = xen_snapshot.snapshot_of(outputs, source=self.uri)
+            if all(guest.memory_kib is not None for guest in seen.guests):
+                break  # else one of the later lists has a guest that the first had not
+        return self._with_what_is_remembered(seen)
+
+    def pages(self, *, force: bool = False) -> Snapshot:
+        """Look where every page is (``xl debug-keys u``), and remember it.
+
+        Raises `HomenodeError` for guests of more than `MOST_DUMPED_KIB` in all without `force`,
+        `HypervisorError` if Xen's log does not show what it counted.
+        """
+        kib = sum(guest.memory_kib or 0 for guest in self.snapshot("guests").guests)
+        if kib > MOST_DUMPED_KIB and not force:
+            raise HomenodeError(
+                f"{self.uri}: the guests have {format_memory(kib)}, and counting where their pages"
+                f" are would hold up the host for some {dump_stall_s(kib):.1f} s",
+                hint="--force counts them all the same",
+            )
+        outputs = self._guests("full")
+        dump = self._dumped("u", xen_debug_keys.NUMA_TITLE, xen_snapshot.DUMP_NUMA)
+        if not dump:
+            raise HypervisorError(
+                f"{self.uri}: Xen's log does not show what was counted: it is too small, or others"
+                " write to it",
+                hint="conring_size= on Xen's command line makes it larger",
+            )
+        outputs |= dump
+        outputs |= self._dumped("H", xen_debug_keys.HEAP_TITLE, xen_snapshot.DUMP_HEAP)
+        outputs[xen_snapshot.INFO] = self._printed(xen_snapshot.INFO)
+        seen = xen_snapshot.snapshot_of(outputs, source=self.uri)
+        dated = tuple(self._dated(guest) for guest in seen.guests)
+        self._remember_memory(dated)
+        return self._with_what_is_remembered(Snapshot(seen.host, dated))
+
+    def vcpus(self) -> Mapping[int, Sequence[Vcpu]]:
+        """Return the vcpus by the id of their guest, as they are at this moment."""
+        text = self._printed(xen_snapshot.VCPUS)
+        if not self._cpus:
+            self._cpus = self.snapshot("guests").host.cpu_map
+        rows = xl_list.parse_vcpu_list(text, cpus=self._cpus, source=f"{self.uri}: xl vcpu-list")
+        listed: dict[int, list[Vcpu]] = {}
+        for row in rows:
+            listed.setdefault(row.guest_id, []).append(row.vcpu)
+        return listed
+
+    def create(self, request: GuestRequest, decision: Decision, config: GuestConfig) -> None:
+        """Have xl create the guest of `config`; if that fails nothing stays."""
+        if not decision.fits or request.uuid is None:
+            raise HomenodeError(f"{request.name!r} is not placed, so it is not created")
+        path = f"{STATE}/{request.uuid}.cfg"
+        timeout_s = CREATE_S + CREATE_S_PER_GIB * request.memory_kib / (1 << 20)
+        self._gateway.storage.replace(path, config.text.encode())
+        try:
+            output = self._gateway.run(["sh", "-c", _CREATE, path], timeout_s=timeout_s)
+            if output.status:
+                raise self._xl.refusal(["create"], output)
+        except BaseException as error:
+            left = self._take_away(request.uuid, path)
+            if left and isinstance(error, HomenodeError):
+                raise Undone(f"{error}; what was there of it is destroyed") from None
+            raise
+        self._gateway.run(["sh", "-c", _CREATED, path])
+
+    def destroy(self, guest: Guest) -> None:
+        """Stop the guest at once."""
+        if guest.is_control:
+            raise HypervisorError(f"{guest.name!r} runs this host and cannot be destroyed")
+        self._xl("destroy", str(guest.id))
+
+    def pin(self, guest: Guest, masks: Sequence[Masks]) -> None:
+        """Set the masks of the guest's vcpus by ``xl vcpu-pin``."""
+        before = tuple(Masks(vcpu.hard, vcpu.soft) for vcpu in guest.vcpus)
+        changes = [
+            (vcpu.id, mask, old)
+            for vcpu, mask, old in zip(guest.vcpus, masks, before, strict=True)
+            if mask != old
+        ]
+        if len(changes) == len(before) and len({mask for _, mask, _ in changes}) == 1:
+            self._pin(guest, "all", masks[0])
+            return
+        for done, (vcpu, mask, _) in enumerate(changes):
+            try:
+                self._pin(guest, str(vcpu), mask)
+            except HypervisorError as error:
+                if not done:
+                    raise
+                for earlier, _, old in changes[:done]:
+                    self._pin(guest, str(earlier), old)
+                raise Undone(f"{error}; the masks are set back") from None
+
+    def move(self, guest: Guest, masks: Sequence[Masks]) -> None:
+        """Save the guest and restore it with `masks` in its config."""
+        raise HomenodeError(f"{guest.name!r} cannot be moved to {len(masks)} masks yet")
+
+    def move_warning(self, guest: Guest) -> str | None:
+        """Return what the move costs."""
+        return f"{guest.name!r} stands still while it is saved and restored"
+
+    def _pin(self, guest: Guest, vcpu: str, mask: Masks) -> None:
+        self._xl("vcpu-pin", str(guest.id), vcpu, str(mask.hard), str(mask.soft))
+
+    # --- looking ---
+
+    def _printed(self, name: str) -> str:
+        return self._xl(*xen_snapshot.OUTPUTS[name].split()[1:])
+
+    def _guests(self, look: Look) -> dict[str, str]:
+        outputs = {name: self._printed(name) for name in _GUESTS}
+        if len(outputs[xen_snapshot.POOL_CPUS].splitlines()) > 2:
+            # The scheduler of a single cpupool is the host's.
+            outputs[xen_snapshot.POOLS] = self._printed(xen_snapshot.POOLS)
+        if look == "full":
+            outputs[xen_snapshot.LIST_CONFIGURED] = self._printed(xen_snapshot.LIST_CONFIGURED)
+        return outputs
+
+    def _dumped(self, key: str, title: str, name: str) -> dict[str, str]:
+        """Have Xen print into its log; nothing if that cannot be found there."""
+        earlier = xen_debug_keys.dumped_at(self._xl("dmesg"), title)
+        self._xl("debug-keys", key)
+        for _ in range(int(DUMP_S / DUMP_PAUSE_S)):
+            text = self._xl("dmesg")
+            now = xen_debug_keys.dumped_at(text, title)
+            if now is not None and now != earlier:
+                return {name: text}
+            sleep(DUMP_PAUSE_S)
+        return {}
+
+    def _dated(self, guest: Guest) -> Guest:
+        memory = guest.memory_by_node
+        if memory is None:
+            return guest
+        return guest._replace(memory_by_node=memory._replace(taken_at=self._clock()))
+
+    def _remember_memory(self, guests: Sequence[Guest]) -> None:
+        with self.ledger.lock():
+            entries = self.ledger.entries()
+            for guest in guests:
+                if guest.uuid is not None and guest.memory_by_node and not guest.is_control:
+                    known = entries.of(guest.uuid) or Remembered(guest.uuid)
+                    self.ledger.remember(
+                        known._replace(
+                            id=guest.id,
+                            memory=guest.memory_by_node,
+                            memory_kib=guest.memory_kib,
+                        )
+                    )
+
+    def _with_what_is_remembered(self, seen: Snapshot) -> Snapshot:
+        entries = self.ledger.entries()
+        pending = {claim.uuid for claim in entries.claims if claim.state == "pending"}
+        guests = []
+        for guest in seen.guests:
+            known = recalled(guest, entries)
+            # Until it is unpaused, at the very end, a guest is being built.
+            building = guest.uuid in pending and guest.state == "paused"
+            guests.append(known._replace(state="building") if building else known)
+        return Snapshot(seen.host.replace(taken_at=self._clock()), tuple(guests))
+
+    # --- tidying up ---
+
+    def _take_away(self, uuid: str, path: str) -> bool:
+        """Leave nothing of a guest whose creation failed; return whether there was anything.
+
+        xl may have been ended with the guest half built, or may still be at it behind a
+        connection that is gone.
+        """
+        try:
+            self._gateway.run(["sh", "-c", _GIVE_UP, path])
+            rows = xl_list.parse_list(
+                self._printed(xen_snapshot.LIST), nodes=NodeMap(), source=f"{self.uri}: xl list"
+            )
+            left = [row for row in rows if row.uuid == uuid]
+            for row in left:
+                self._xl("destroy", str(row.id))
+        except HomenodeError:
+            return False  # the first error is what the user has to hear of
+        return bool(left)
+
+
+def dump_stall_s(kib: int) -> float:
+    """Return for how long counting the pages of guests with so much memory holds up the host."""
+    return kib / rules.PAGE_KIB * DUMP_NS_PER_PAGE / 1e9
