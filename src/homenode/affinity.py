@@ -7,12 +7,14 @@ that the host can.
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+from homenode.arrival import arrived
 from homenode.bitmap import CpuMap, NodeMap
 from homenode.drivers.base import Driver, Masks, Snapshot
 from homenode.errors import Conflict, HomenodeError
+from homenode.formats.xl_cfg import GuestConfig
 from homenode.guest import Guest
 from homenode.holding import DRIFTING
-from homenode.ledger import Remembered
+from homenode.ledger import Ledger, Remembered
 from homenode.placement.decision import Warned
 
 Kind = Literal["hard", "soft"]
@@ -96,35 +98,40 @@ def opened(seen: Snapshot, guest: Guest) -> Change:
 
 
 def apply(
-    driver: Driver, wanted: Change, *, move: bool = False
+    driver: Driver, wanted: Change, *, move: bool = False, config: GuestConfig | None = None
 ) -> tuple[Guest, tuple[Warned, ...]]:
     """Make the change, with `move` for its memory as well; return the guest as it is then.
 
-    The warnings are the change's own, and what did not become as it was wanted.
+    `config` is the guest's, where it has to be moved and homenode has not created it. The
+    warnings are the change's own, and what did not become as it was wanted.
     """
     guest = wanted.guest
     if move:
-        driver.move(guest, wanted.masks)
+        before = driver.snapshot("guests")
+        driver.move(guest, wanted.masks, config)
     else:
         driver.pin(guest, wanted.masks)
     after = driver.snapshot("guests")
     now = after.again(guest)
     if now is None:
         raise Conflict(f"{guest.name!r} is gone", hint="see homenode list")
-    ledger = driver.ledger
-    if ledger is not None and now.uuid is not None:
-        with ledger.lock():
-            known = ledger.entries().of(now.uuid) or Remembered(now.uuid)
-            masks = tuple(mask.hard for mask in wanted.masks) if wanted.held else ()
-            known = known._replace(held=wanted.held, masks=masks, replaced=wanted.replaced)
-            if move:
-                known = known._replace(
-                    id=now.id, memory=now.memory_by_node, memory_kib=now.memory_kib
-                )
-                ledger.move(now)
-            ledger.remember(known)
-        now = now._replace(held=wanted.held)
+    if move and now.memory_by_node is None and guest.memory_by_node is not None:
+        now = now._replace(memory_by_node=arrived(before, after, now, had=guest.memory_by_node))
+    if driver.ledger is not None and now.uuid is not None:
+        with driver.ledger.lock():
+            _remember(driver.ledger, now, wanted, moved=move)
+        now = now._replace(held=wanted.held, replaced=wanted.replaced)
     return now, wanted.warnings + _not_so(now, wanted)
+
+
+def _remember(ledger: Ledger, now: Guest, wanted: Change, *, moved: bool) -> None:
+    known = ledger.entries().of(now.uuid) or Remembered(str(now.uuid))
+    masks = tuple(mask.hard for mask in wanted.masks) if wanted.held else ()
+    known = known._replace(held=wanted.held, masks=masks, replaced=wanted.replaced)
+    if moved:
+        known = known._replace(id=now.id, memory=now.memory_by_node, memory_kib=now.memory_kib)
+        ledger.move(now)
+    ledger.remember(known)
 
 
 def _home(seen: Snapshot, guest: Guest, nodes: NodeMap) -> CpuMap:
@@ -190,8 +197,8 @@ def _not_so(now: Guest, wanted: Change) -> tuple[Warned, ...]:
         warnings.append(Warned("masks-differ", text))
     elif not wanted.warnings and now.node_affinity and not now.node_affinity <= wanted.nodes:
         text = (
-            f"new memory still comes from {now.node_affinity.named}: its node affinity was fixed when it was"
-            " created (libxl placed it), or vcpus may run elsewhere"
+            f"new memory still comes from {now.node_affinity.named}: its node affinity was fixed"
+            " when it was created (libxl placed it), or vcpus may run elsewhere"
         )
         warnings.append(Warned("node-affinity-stays", text))
     return tuple(warnings)

@@ -44,13 +44,19 @@ def landed(guest: Guest, nodes: NodeMap | None = None) -> Landed:
 
 
 def arrived(
-    before: Snapshot, after: Snapshot, guest: Guest, *, most_kib: int
+    before: Snapshot,
+    after: Snapshot,
+    guest: Guest,
+    *,
+    most_kib: int | None = None,
+    had: MemoryByNode | None = None,
 ) -> MemoryByNode | None:
-    """Return the memory of a new guest as what the nodes have less of it than before.
+    """Return the memory of a guest that is new, or was moved, as what the nodes have less of.
 
     That is cheap, and true only if nothing else happened in between: None if another guest came,
     went, or has another size, or if the sum is not what the guest has, to `most_kib` with all that
-    the hypervisor needs for it. Whether anyone else was building a guest, the caller has to know.
+    the hypervisor needs for it. `had` is what a moved guest gave back. Whether anyone else was
+    building a guest, the caller has to know.
     """
     if _others(before, guest) != _others(after, guest) or guest.memory_kib is None:
         return None
@@ -59,10 +65,12 @@ def arrived(
         then = after.host.nodes_by_id.get(node.id)
         if node.free_kib is None or then is None or then.free_kib is None:
             return None
-        taken[node.id] = node.free_kib - then.free_kib
+        given_back = 0 if had is None else had.kib.get(node.id, 0)
+        taken[node.id] = node.free_kib - then.free_kib + given_back
     if min(taken.values(), default=0) < -_ROUNDED_KIB:
         return None
     slack_kib = _ROUNDED_KIB * len(taken)
+    most_kib = guest.memory_kib if most_kib is None else most_kib
     total_kib = sum(taken.values())
     if not guest.memory_kib - slack_kib <= total_kib <= most_kib + slack_kib + _UNCOUNTED_KIB:
         return None

@@ -74,6 +74,12 @@ class Conflict(HomenodeError):  # noqa: N818 - names the state, as HTTP does
     """What was asked contradicts what is there: a name in use, a guest that is gone."""
 
 
+class DoesNotFit(HomenodeError):  # noqa: N818 - names the state
+    """There is no room for what was asked; nothing was done."""
+
+    exit_status = ExitStatus.DOES_NOT_FIT
+
+
 class Undone(HomenodeError):  # noqa: N818 - names the state that was left
     """A change was made in part, and was taken back."""
 

@@ -5,7 +5,6 @@ lock); the guest is built outside of it, and its claim keeps its memory from oth
 """
 
 from collections.abc import Callable
-from itertools import cycle
 from time import monotonic
 from typing import NamedTuple
 
@@ -15,13 +14,13 @@ from homenode.bitmap import CpuMap, NodeMap
 from homenode.claims import PENDING_S, Claim, outstanding_kib
 from homenode.drivers.base import Driver, Snapshot
 from homenode.errors import Conflict, HomenodeError, HypervisorError
-from homenode.formats.xl_cfg import GuestConfig, Value
+from homenode.formats.xl_cfg import GuestConfig
 from homenode.guest import Guest, GuestRequest
 from homenode.holding import held, is_held
-from homenode.host import Host
 from homenode.ledger import Entries, Ledger, Remembered
 from homenode.placement import Decision, View, place
 from homenode.placement.decision import Warned
+from homenode.rules.xen_config import handed_over, masks_of
 
 LONGEST_NAME_BYTES = 4096 - 64
 """XENSTORE_PAYLOAD_MAX (Xen, public/io/xs_wire.h), less the path that the name is written to."""
@@ -155,65 +154,6 @@ def _is_for(claim: Claim, request: GuestRequest) -> bool:
     return claim.name == request.name or claim.uuid == request.uuid
 
 
-def handed_over(config: GuestConfig, request: GuestRequest, decision: Decision, host: Host) -> str:
-    """Return the text of the config with the decision in it, as the hypervisor gets it.
-
-    xl does not place a guest itself that has ``cpus_soft`` or a list of ``cpus`` (it does if
-    ``cpus`` is a string), and it ignores ``nodes``, which records the decision.
-    """
-    if not decision.fits:
-        return config.text
-    changes: dict[str, Value | None] = {"uuid": request.uuid} if request.uuid else {}
-    if decision.nodes:
-        changes["nodes"] = tuple(str(node) for node in decision.nodes)
-    cells = config.values.get("vnuma")
-    if request.virtual_nodes and isinstance(cells, tuple):
-        changes["vnuma"] = _with_pnodes(cells, request, decision)
-    soft = _masks(decision, request.vcpus, soft=True)
-    if soft is not None:
-        changes["cpus_soft"] = _written(soft, host)
-    hard = _masks(decision, request.vcpus, soft=False)
-    if hard is not None and soft is None:
-        changes["cpus"] = tuple(_xen_text(mask, host) for mask in hard)
-        changes["cpus_soft"] = None
-    elif hard is not None and tuple(hard) != request.hard:
-        changes["cpus"] = _written(hard, host)
-    return config.edited(changes)
-
-
-def _with_pnodes(cells: tuple[Value, ...], request: GuestRequest, decision: Decision) -> Value:
-    # Memory of a virtual node comes from its pnode alone, whatever the masks say; a virtual node
-    # without one gets one of the decided nodes, in turn.
-    nodes = cycle(decision.nodes or NodeMap([0]))
-    written: list[Value] = []
-    for cell, virtual in zip(cells, request.virtual_nodes, strict=True):
-        node = next(nodes) if virtual.node is None else virtual.node
-        items = cell if isinstance(cell, tuple) else (cell,)
-        others = (item for item in items if not str(item).lstrip().startswith("pnode"))
-        written.append((f"pnode={node}", *others))
-    return tuple(written)
-
-
-def _masks(decision: Decision, vcpus: int, *, soft: bool) -> list[CpuMap | None] | None:
-    masks: list[CpuMap | None] = [None] * vcpus
-    for run in decision.vcpus:
-        for vcpu in CpuMap.parse(run.vcpus):
-            masks[vcpu] = run.soft if soft else run.hard
-    return masks if any(masks) else None
-
-
-def _written(masks: list[CpuMap | None], host: Host) -> Value:
-    texts = [_xen_text(mask, host) for mask in masks]
-    return texts[0] if len(set(texts)) == 1 else tuple(texts)
-
-
-def _xen_text(mask: CpuMap | None, host: Host) -> str:
-    if mask is None or mask >= host.cpu_map:
-        return "all"
-    nodes = host.nodes_of(mask)
-    return f"nodes:{nodes}".replace(",", ",nodes:") if host.cpus_of(nodes) == mask else str(mask)
-
-
 def _claim(planned: Planned, ledger: Ledger) -> Claim:
     by_node: dict[int, int] = {}
     for share in planned.decision.memory:
@@ -279,7 +219,7 @@ def _held_nodes(planned: Planned) -> NodeMap | None:
 
 
 def _remembered(planned: Planned, guest: Guest) -> Remembered:
-    hard = _masks(planned.decision, planned.request.vcpus, soft=False) or []
+    hard = masks_of(planned.decision, planned.request.vcpus, soft=False) or []
     ours = is_held(planned.decision, planned.request) or planned.request.exclusive
     return Remembered(
         str(guest.uuid),

@@ -13,12 +13,14 @@ from homenode.cli.common import (
     name_of,
     parser,
     print_json,
+    read_text,
 )
 from homenode.cli.decision_text import warning_lines
 from homenode.cli.guest_text import guest_document, memory_text, node_words
 from homenode.drawing import name_text
 from homenode.drivers.base import Driver, Snapshot
 from homenode.errors import Conflict, ExitStatus, HomenodeError
+from homenode.formats.xl_cfg import GuestConfig
 from homenode.guest import Guest
 
 if TYPE_CHECKING:
@@ -69,7 +71,7 @@ def run(arguments: list[str]) -> int:
         elif chosen.move or not _is_so(wanted):
             end_as_interrupted()
             _ask(driver, guest, chosen)
-            guest, warnings = apply(driver, wanted, move=chosen.move)
+            guest, warnings = apply(driver, wanted, move=chosen.move, config=_config(chosen.config))
     if chosen.json:
         print_json(
             {
@@ -98,6 +100,9 @@ def _parser() -> "ArgumentParser":
     )
     made.add_argument("--vcpus", metavar="L", help="only these vcpus, such as 0-1")
     made.add_argument("--move", action="store_true", help="bring its memory along")
+    made.add_argument(
+        "--config", metavar="FILE", help="its config, for a move if homenode did not create it"
+    )
     made.add_argument("--yes", action="store_true", help="do not ask before a move")
     made.add_argument("--dry-run", action="store_true", help="only say what would change")
     made.add_argument("name", metavar="NAME", help="the name of a guest")
@@ -134,6 +139,10 @@ def _nodes(text: str, seen: Snapshot) -> NodeMap:
     if not nodes:
         raise HomenodeError(f"{text!r} leaves no node", hint="all prefers nothing")
     return nodes
+
+
+def _config(path: str | None) -> GuestConfig | None:
+    return None if path is None else GuestConfig.parse(read_text(path), source=path)
 
 
 def _ask(driver: Driver, guest: Guest, chosen: "Namespace") -> None:

@@ -90,9 +90,10 @@ class Driver(Protocol):
         first. Memory that the guest has stays where it is.
         """
 
-    def move(self, guest: Guest, masks: Sequence[Masks]) -> None:
+    def move(self, guest: Guest, masks: Sequence[Masks], config: GuestConfig | None = None) -> None:
         """Have the guest with its memory where `masks` put it, in the way that this host can.
 
+        `config` is the guest's, where homenode has not created it from one.
         Raises `Undone` if it could not be done and the guest runs as it did before.
         """
 
@@ -136,7 +137,7 @@ class ReadOnly:
         """Refuse."""
         raise self._refuse(f"change the affinity of {guest.name!r}")
 
-    def move(self, guest: Guest, masks: Sequence[Masks]) -> None:
+    def move(self, guest: Guest, masks: Sequence[Masks], config: GuestConfig | None = None) -> None:
         """Refuse."""
         raise self._refuse(f"move {guest.name!r}")
 

@@ -148,7 +148,12 @@ class SimulatedDriver:
             if pinned != there:
                 self._write(before._replace(guests=_replaced(before.guests, pinned)))
 
-    def move(self, guest: Guest, masks: Sequence[Masks]) -> None:
+    def move(
+        self,
+        guest: Guest,
+        masks: Sequence[Masks],
+        config: GuestConfig | None = None,  # noqa: ARG002 - its memory moves by itself
+    ) -> None:
         """Set the masks and bring memory to the nodes that follow, as far as there is room.
 
         Raises `Undone` if the memory could not be touched: then the masks are what they were.

@@ -287,7 +287,7 @@ class RemoteStorage:
         where, folder = shlex.quote(path), shlex.quote(os.path.dirname(path))  # noqa: PTH120 - a path over there
         ready = self._gateway.script(
             "command -v flock >/dev/null || { echo there is no flock program >&2; false; } &&"
-            f" mkdir -p {folder} && : >> {where}"
+            f" mkdir -p -m 700 {folder} && : >> {where}"
         )
         if ready.status:
             raise self._cannot("lock", path, ready)

@@ -47,10 +47,12 @@ to memory that is in no cache)."""
 _TRIES = 3
 
 _CREATE = 'echo $$ > "$0.pid"; exec xl create "$0"'
-_CREATED = 'rm -f "$0.pid" "$0"'
+_CREATED = 'rm -f "$0.pid"'
 _GIVE_UP = 'test -f "$0.pid" && kill "$(cat "$0.pid")" 2>/dev/null; rm -f "$0.pid" "$0"'
 """Shell, given the path of the config as ``$0``: it leaves the number of xl's process, so that
-another connection can end it."""
+another connection can end it. The config stays, for the day when the guest is moved."""
+
+_LARGEST_CONFIG = 4 << 20
 
 _GUESTS = (xen_snapshot.LIST, xen_snapshot.CLAIMS, xen_snapshot.VCPUS, xen_snapshot.POOL_CPUS)
 
@@ -60,8 +62,8 @@ class XenDriver:
 
     def __init__(self, gateway: Gateway, *, uri: str, clock: Callable[[], float] = time) -> None:
         self.uri = uri
+        self.gateway = gateway
         self._xl = Xl(gateway)
-        self._gateway = gateway
         self._clock = clock
         self._ledger: Ledger | None = None
         self._cpus = CpuMap()
@@ -70,14 +72,14 @@ class XenDriver:
     def ledger(self) -> Ledger:
         """The ledger of the host; it is over there."""
         if self._ledger is None:
-            boot = self._gateway.run(["cat", "/proc/sys/kernel/random/boot_id"])
+            boot = self.gateway.run(["cat", "/proc/sys/kernel/random/boot_id"])
             self._ledger = Ledger(
                 f"{STATE}/ledger.json",
                 boot_id=boot.stdout.strip() or "unknown",
                 clock=self._clock,
-                storage=self._gateway.storage,
-                creator=self._gateway.process(),
-                lives=self._gateway.lives,
+                storage=self.gateway.storage,
+                creator=self.gateway.process(),
+                lives=self.gateway.lives,
             )
         return self._ledger
 
@@ -142,25 +144,24 @@ class XenDriver:
         """Have xl create the guest of `config`; if that fails nothing stays."""
         if not decision.fits or request.uuid is None:
             raise HomenodeError(f"{request.name!r} is not placed, so it is not created")
-        path = f"{STATE}/{request.uuid}.cfg"
+        path = self._config_path(request.uuid)
         timeout_s = CREATE_S + CREATE_S_PER_GIB * request.memory_kib / (1 << 20)
-        self._gateway.storage.replace(path, config.text.encode())
+        self.gateway.storage.replace(path, config.text.encode())
         try:
-            output = self._gateway.run(["sh", "-c", _CREATE, path], timeout_s=timeout_s)
-            if output.status:
-                raise self._xl.refusal(["create"], output)
+            self._xl.checked(["sh", "-c", _CREATE, path], "create", timeout_s=timeout_s)
         except BaseException as error:
             left = self._take_away(request.uuid, path)
             if left and isinstance(error, HomenodeError):
                 raise Undone(f"{error}; what was there of it is destroyed") from None
             raise
-        self._gateway.run(["sh", "-c", _CREATED, path])
+        self.gateway.run(["sh", "-c", _CREATED, path])
 
     def destroy(self, guest: Guest) -> None:
         """Stop the guest at once."""
         if guest.is_control:
             raise HypervisorError(f"{guest.name!r} runs this host and cannot be destroyed")
         self._xl("destroy", str(guest.id))
+        self.gateway.run(["rm", "-f", self._config_path(str(guest.uuid))])
 
     def pin(self, guest: Guest, masks: Sequence[Masks]) -> None:
         """Set the masks of the guest's vcpus by ``xl vcpu-pin``."""
@@ -183,13 +184,38 @@ class XenDriver:
                     self._pin(guest, str(earlier), old)
                 raise Undone(f"{error}; the masks are set back") from None
 
-    def move(self, guest: Guest, masks: Sequence[Masks]) -> None:
-        """Save the guest and restore it with `masks` in its config."""
-        raise HomenodeError(f"{guest.name!r} cannot be moved to {len(masks)} masks yet")
+    def move(self, guest: Guest, masks: Sequence[Masks], config: GuestConfig | None = None) -> None:
+        """Migrate the guest onto its own host, or save and restore it; see `xen_move`.
+
+        Without a `config` the one that homenode created it from is taken.
+        """
+        from homenode.drivers.xen_move import Mover  # noqa: PLC0415 - only here
+
+        if guest.is_control:
+            raise HypervisorError(f"{guest.name!r} runs this host and cannot be moved")
+        path = self._config_path(str(guest.uuid))
+        if config is None:
+            kept = self.gateway.storage.read(path, most=_LARGEST_CONFIG)
+            if kept is None:
+                raise HomenodeError(
+                    f"homenode did not create {guest.name!r}, and xl wants its config to move it",
+                    hint="--config FILE names it",
+                )
+            config = GuestConfig.parse(kept.decode(errors="replace"), source=path)
+        text = config.edited({"uuid": guest.uuid, "name": guest.name})
+        Mover(self, guest, masks, GuestConfig.parse(text, source=config.source)).move(folder=STATE)
 
     def move_warning(self, guest: Guest) -> str | None:
-        """Return what the move costs."""
-        return f"{guest.name!r} stands still while it is saved and restored"
+        """Return what the move costs: a pause, or all of its time in a file."""
+        size = format_memory(guest.memory_kib)
+        return (
+            f"{guest.name!r} ({size}) is migrated onto this host itself, if that has room for it"
+            " twice, or else stands still while it is saved and restored"
+        )
+
+    @staticmethod
+    def _config_path(uuid: str) -> str:
+        return f"{STATE}/{uuid}.cfg"
 
     def _pin(self, guest: Guest, vcpu: str, mask: Masks) -> None:
         self._xl("vcpu-pin", str(guest.id), vcpu, str(mask.hard), str(mask.soft))
@@ -260,7 +286,7 @@ class XenDriver:
         connection that is gone.
         """
         try:
-            self._gateway.run(["sh", "-c", _GIVE_UP, path])
+            self.gateway.run(["sh", "-c", _GIVE_UP, path])
             rows = xl_list.parse_list(
                 self._printed(xen_snapshot.LIST), nodes=NodeMap(), source=f"{self.uri}: xl list"
             )

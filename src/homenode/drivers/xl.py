@@ -25,9 +25,13 @@ class Xl:
 
         Raises `HypervisorError` with xl's own words if it fails.
         """
-        output = self.run(words, timeout_s=timeout_s)
+        return self.checked(["xl", *words], words[0], timeout_s=timeout_s)
+
+    def checked(self, words: Sequence[str], command: str, *, timeout_s: float) -> str:
+        """Run `words`, which are a call of xl's `command`; as `__call__`."""
+        output = self.gateway.run(words, timeout_s=timeout_s)
         if output.status:
-            raise self.refusal(words, output)
+            raise self.refusal([command], output)
         return output.stdout
 
     def run(self, words: Sequence[str], *, timeout_s: float = TIMEOUT_S) -> Output:
