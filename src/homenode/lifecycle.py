@@ -21,6 +21,7 @@ from homenode.ledger import Entries, Ledger, Remembered
 from homenode.placement import Decision, View, place
 from homenode.placement.decision import Warned
 from homenode.rules.xen_config import handed_over, masks_of
+from homenode.units import format_memory
 
 LONGEST_NAME_BYTES = 4096 - 64
 """XENSTORE_PAYLOAD_MAX (Xen, public/io/xs_wire.h), less the path that the name is written to."""
@@ -68,28 +69,84 @@ def create(  # noqa: PLR0913 - the driver and the file, and how
     """
     config = GuestConfig.parse(config_text, source=source)
     ledger = driver.ledger
+    uuid = new_uuid()
+
+    def plan() -> Planned:
+        return _planned(driver, config, overrides, new_uuid=uuid)
+
     if dry_run or ledger is None:
-        planned = _planned(driver, config, overrides, new_uuid=new_uuid)
+        planned = plan()
         if not dry_run:
             # A driver without a ledger only looks, and says so itself.
             driver.create(planned.request, planned.decision, planned.config)
         return Created(planned, None, planned.warnings)
-    claim = None
+    promised = _promised(ledger, plan)
+    if promised.serial is None:
+        promised = _with_room(driver, ledger, plan, promised)
+    planned, serial = promised
+    if serial is None:
+        return Created(planned, None, planned.warnings)
     try:
-        with ledger.lock():
-            planned = _planned(driver, config, overrides, new_uuid=new_uuid)
-            if not planned.decision.fits:
-                return Created(planned, None, planned.warnings)
-            claim = _claim(planned, ledger)
-            ledger.replace((*planned.claims, claim))
-            serial = ledger.entries().serial
         driver.create(planned.request, planned.decision, planned.config)
     except BaseException:
         # Whatever it was, the promise is void; and it is what the caller has to hear of.
-        if claim is not None:
-            _try_to_drop(ledger, str(claim.uuid))
+        _try_to_drop(ledger, str(planned.request.uuid))
         raise
     return _settled(driver, ledger, planned, serial=serial)
+
+
+class _Promised(NamedTuple):
+    """A plan, and the ledger's count of claims with its own; None if nothing was claimed."""
+
+    planned: Planned
+    serial: int | None
+
+
+def _promised(ledger: Ledger, plan: Callable[[], Planned]) -> _Promised:
+    """Look, decide and claim in one critical section."""
+    with ledger.lock():
+        planned = plan()
+        if not planned.decision.fits:
+            return _Promised(planned, None)
+        try:
+            ledger.replace((*planned.claims, _claim(planned, ledger)))
+            return _Promised(planned, ledger.entries().serial)
+        except BaseException:
+            ledger.replace(planned.claims)
+            raise
+
+
+def _with_room(
+    driver: Driver, ledger: Ledger, plan: Callable[[], Planned], promised: _Promised
+) -> _Promised:
+    """Have the control domain give up memory, in steps, until the guest fits or it may no more.
+
+    It gives from nodes of its own choice, so what suffices on one node is found by trying. If the
+    guest does not fit in the end, it gets its memory back.
+    """
+    needed_kib = promised.planned.request.memory_kib
+    nodes = len(promised.planned.snapshot.host.nodes)
+    before_kib = now_kib = None
+    try:
+        for portions in (1, nodes, nodes * nodes):
+            shrunk = driver.make_room(needed_kib * portions)
+            if shrunk is None:
+                break
+            before_kib, now_kib = before_kib or shrunk.before_kib, shrunk.now_kib
+            promised = _promised(ledger, plan)
+            if promised.serial is not None:
+                break
+    finally:
+        if before_kib is not None and promised.serial is None:
+            driver.give_back(before_kib)
+    if promised.serial is None or before_kib is None:
+        return promised
+    text = (
+        f"dom0 gave up memory for it, {format_memory(before_kib)} to {format_memory(now_kib)}, and"
+        " gives from nodes of its own choice: dom0_mem= on Xen's command line keeps it small"
+    )
+    warnings = (*promised.planned.warnings, Warned("dom0-shrank", text))
+    return promised._replace(planned=promised.planned._replace(warnings=warnings))
 
 
 def destroy(driver: Driver, guest: Guest) -> None:
@@ -100,12 +157,12 @@ def destroy(driver: Driver, guest: Guest) -> None:
 
 
 def _planned(
-    driver: Driver, config: GuestConfig, overrides: Overrides, *, new_uuid: Callable[[], str]
+    driver: Driver, config: GuestConfig, overrides: Overrides, *, new_uuid: str
 ) -> Planned:
     host, guests = snapshot = driver.snapshot("creation")
     asked = ask(config, host, overrides)
     _refuse_long_name(asked.request.name, config)
-    request = asked.request._replace(uuid=asked.request.uuid or new_uuid())
+    request = asked.request._replace(uuid=asked.request.uuid or new_uuid)
     ledger = driver.ledger
     claims: tuple[Claim, ...] = ()
     if ledger is not None:

@@ -48,6 +48,13 @@ class Masks(NamedTuple):
     soft: CpuMap
 
 
+class Shrunk(NamedTuple):
+    """What the control domain had, and has now, in KiB."""
+
+    before_kib: int
+    now_kib: int
+
+
 class Driver(Protocol):
     """One hypervisor, or a description of one."""
 
@@ -79,6 +86,15 @@ class Driver(Protocol):
         If that fails nothing stays behind: `HypervisorError` with the hypervisor's own words,
         `Undone` if part of it had been done and was taken back.
         """
+
+    def make_room(self, kib: int) -> Shrunk | None:
+        """Have the control domain give up so much memory, if it balloons and that is allowed.
+
+        Returns after it did; None if nothing was done.
+        """
+
+    def give_back(self, kib: int) -> None:
+        """Let the control domain have `kib` again."""
 
     def destroy(self, guest: Guest) -> None:
         """Stop the guest at once."""
@@ -128,6 +144,13 @@ class ReadOnly:
     def create(self, request: GuestRequest, decision: Decision, config: GuestConfig) -> None:
         """Refuse."""
         raise self._refuse(f"create {request.name!r}")
+
+    def make_room(self, kib: int) -> Shrunk | None:
+        """Do nothing: nothing can be created either."""
+        return None
+
+    def give_back(self, kib: int) -> None:
+        """Do nothing."""
 
     def destroy(self, guest: Guest) -> None:
         """Refuse."""

@@ -25,7 +25,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from homenode.bitmap import NodeMap
-from homenode.drivers.base import Look, Masks, Snapshot
+from homenode.drivers.base import Look, Masks, Shrunk, Snapshot
 from homenode.drivers.simulated_state import (
     NOTHING,
     Held,
@@ -128,6 +128,13 @@ class SimulatedDriver:
                 ) from None
             state = state._replace(next_id=state.next_id + 1).with_guest(guest, held)
             self._write(state)
+
+    def make_room(self, kib: int) -> Shrunk | None:  # noqa: ARG002 - the protocol's
+        """Do nothing: a simulated dom0 has the memory that it has."""
+        return None
+
+    def give_back(self, kib: int) -> None:
+        """Do nothing."""
 
     def destroy(self, guest: Guest) -> None:
         """Stop the guest at once."""

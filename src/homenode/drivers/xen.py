@@ -14,8 +14,9 @@ from time import sleep, time
 
 from homenode.bitmap import CpuMap, NodeMap
 from homenode.drivers import xen_snapshot
-from homenode.drivers.base import Look, Masks, Snapshot
+from homenode.drivers.base import Look, Masks, Shrunk, Snapshot
 from homenode.drivers.gateway import Gateway
+from homenode.drivers.xen_dom0 import Dom0
 from homenode.drivers.xl import Xl
 from homenode.errors import HomenodeError, HypervisorError, Undone
 from homenode.formats import xen_debug_keys, xl_list
@@ -155,6 +156,14 @@ class XenDriver:
                 raise Undone(f"{error}; what was there of it is destroyed") from None
             raise
         self.gateway.run(["sh", "-c", _CREATED, path])
+
+    def make_room(self, kib: int) -> Shrunk | None:
+        """Have dom0 give up so much memory, where xl itself would; see `xen_dom0`."""
+        return Dom0(self.gateway).shrink(kib)
+
+    def give_back(self, kib: int) -> None:
+        """Let dom0 have `kib` again."""
+        Dom0(self.gateway).set(kib)
 
     def destroy(self, guest: Guest) -> None:
         """Stop the guest at once."""

@@ -18,7 +18,7 @@ from homenode.formats import xen_debug_keys, xl_info
 from homenode.formats.columns import whole_number
 from homenode.formats.xen_debug_keys import DomainPages, NumaDump
 from homenode.formats.xl_info import XlInfo
-from homenode.guest import Guest, MemoryByNode, Vcpu
+from homenode.guest import Guest, GuestState, MemoryByNode, Vcpu
 from homenode.host import Cpu, Cpupool, Device, Host, Node, Reservation
 from homenode.rules import xen as rules
 from homenode.units import format_memory
@@ -222,6 +222,11 @@ def _note_holes(info: XlInfo, given: _Outputs) -> None:
             f"the nodes span {spanned} MiB and the host has {total} MiB:"
             " what the nodes have counts holes in the address space"
         )
+    if "xen_commandline" in info.head and not _told_options(info, "dom0_mem"):
+        given.note(
+            "dom0 has no dom0_mem= on Xen's command line: it gives up memory for guests as they"
+            " come, from nodes of its own choice"
+        )
     claimed = info.told("outstanding_claims")
     if claimed:
         given.note(f"{claimed} MiB of the free memory are claimed for guests that are being built")
@@ -396,7 +401,7 @@ def _guest(number: int, host: Host, given: _Outputs, seen: _Seen) -> Guest:
         id=number,
         uuid=uuid or None,
         type=configured.type if configured else None,
-        state="building" if awaited_kib else row.state if row else "running",
+        state=_state(row, awaited_kib=awaited_kib),
         awaited_kib=awaited_kib,
         memory_kib=_memory_kib(seen),
         max_memory_kib=configured.max_kib if configured else None,
@@ -405,6 +410,14 @@ def _guest(number: int, host: Host, given: _Outputs, seen: _Seen) -> Guest:
         pool=_pool(host, given, seen),
         virtual_nodes=configured.virtual_nodes if configured else (),
     )
+
+
+def _state(row: "ListedGuest | None", *, awaited_kib: int) -> GuestState:
+    if row is None:
+        return "running"
+    # Its vcpus come online at the very end (libxl_dom.c, libxl__build_post()).
+    unfinished = row.state == "paused" and row.vcpus == 0
+    return "building" if awaited_kib or unfinished else row.state
 
 
 def _memory_kib(seen: _Seen) -> int | None:

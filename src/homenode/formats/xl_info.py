@@ -55,6 +55,11 @@ class _Table:
         self.lines: list[Line] = []
 
 
+def parse_head(text: str) -> dict[str, str]:
+    """Return the head alone, which is all that plain ``xl info`` prints."""
+    return _split(text)[0]
+
+
 def parse(text: str, *, source: str = "xl info -n") -> XlInfo:
     """Read the output of ``xl info -n``; lines that it does not know are passed over.
 
