@@ -6,11 +6,12 @@ BIN := $(VENV)/bin
 RUNS := $(VENV)/.runs
 READY := $(VENV)/.ready
 
-.PHONY: help demo test lint format bench wheel clean
+.PHONY: help demo test test-xen lint format bench wheel clean
 
 help:
 	@echo "make demo   place eight guests on a simulated two-socket host, and explain"
 	@echo "make test   unit, property and conformance tests"
+	@echo "make test-xen  tests on a real Xen, booted under qemu (fetches it; skips where it cannot)"
 	@echo "make lint   ruff, mypy, import-linter"
 	@echo "make bench  measure the search and the command (prints ratios, fails nothing)"
 	@echo "make wheel  build the wheel into dist/"
@@ -32,6 +33,10 @@ demo: $(RUNS)
 
 test: $(READY)
 	$(BIN)/python -m pytest -n auto
+
+# An interrupted pytest stops its lab.
+test-xen: $(READY)
+	timeout --foreground --signal=INT --kill-after=60 40m $(BIN)/python -m pytest tests/xen -ra
 
 lint: $(READY)
 	$(BIN)/ruff check
