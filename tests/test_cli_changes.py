@@ -231,7 +231,7 @@ def test_the_dry_run_of_an_affinity_says_what_would_be_for_programs_too(tmp_path
     said = run("affinity", "web1", "2-3", "--dry-run")[1]
     assert "would be held to nodes 2-3 instead of node 1" in said
     assert "would stay" in said
-    assert "would prefer node 1 as it does" in run("affinity", "web1", "1", "--dry-run")[1]
+    assert "would be held to node 1 as it does" in run("affinity", "web1", "1", "--dry-run")[1]
 
 
 def test_an_explicit_wish_is_not_put_down_to_a_policy(tmp_path, run):

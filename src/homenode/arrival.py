@@ -1,5 +1,7 @@
 """What came true: where a guest's memory went, beside where it should have gone."""
 
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
 from homenode.bitmap import NodeMap
@@ -43,22 +45,78 @@ def landed(guest: Guest, nodes: NodeMap | None = None) -> Landed:
     return Landed((total - sum(elsewhere.values())) * 100 // total, elsewhere)
 
 
+class Expected(NamedTuple):
+    """A new guest, where it was to go, and what it needs with all that the hypervisor adds."""
+
+    guest: Guest
+    decision: Decision
+    most_kib: int
+
+
 def arrived(
+    before: Snapshot, after: Snapshot, guest: Guest, *, had: MemoryByNode
+) -> MemoryByNode | None:
+    """Return where the memory of a guest is that was moved, and that `had` its memory there.
+
+    As `arrived_together`, with what it gave back.
+    """
+    size_kib = guest.memory_kib or 0
+    there = _taken(before, after, {guest.uuid}, least_kib=size_kib, most_kib=size_kib, had=had)
+    return None if there is None else MemoryByNode(there, FREE_MEMORY, after.host.taken_at)
+
+
+def arrived_together(
+    before: Snapshot, after: Snapshot, new: Sequence[Expected]
+) -> dict[str | None, MemoryByNode]:
+    """Return the memory of new guests, by uuid, as what the nodes have less of than before.
+
+    That is cheap, and true only if nothing else happened in between: nothing is returned if
+    another guest came, went, or has another size, or if the sum is not what the guests have, to
+    what they need with all that the hypervisor adds. Of several guests only the sum is seen: they
+    are where they were to go if each node has less by what was planned, else unknown. Whether
+    anyone else was building a guest, the caller has to know.
+    """
+    uuids = {one.guest.uuid for one in new}
+    least_kib = sum(one.guest.memory_kib or 0 for one in new)
+    most_kib = sum(one.most_kib for one in new)
+    taken = _taken(before, after, uuids, least_kib=least_kib, most_kib=most_kib)
+    if taken is None:
+        return {}
+    seen_at = after.host.taken_at
+    if len(new) == 1:
+        return {new[0].guest.uuid: MemoryByNode(taken, FREE_MEMORY, seen_at)}
+    planned: dict[int, int] = {}
+    shares = {one.guest.uuid: _shares_kib(one) for one in new}
+    for by_node in shares.values():
+        for node, kib in by_node.items():
+            planned[node] = planned.get(node, 0) + kib
+    slack_kib = most_kib - least_kib + _UNCOUNTED_KIB
+    if any(
+        abs(taken.get(node, 0) - planned.get(node, 0)) > slack_kib
+        for node in taken.keys() | planned.keys()
+    ):
+        return {}
+    return {uuid: MemoryByNode(kib, FREE_MEMORY, seen_at) for uuid, kib in shares.items()}
+
+
+def _shares_kib(one: Expected) -> dict[int, int]:
+    """Return the guest's own memory, dealt out as all that it needs was planned."""
+    planned = {share.node: share.kib for share in one.decision.memory}
+    total, own = sum(planned.values()), one.guest.memory_kib or 0
+    return {node: own * kib // total for node, kib in planned.items()} if total else {}
+
+
+def _taken(  # noqa: PLR0913 - two looks, and what to expect
     before: Snapshot,
     after: Snapshot,
-    guest: Guest,
+    uuids: AbstractSet[str | None],
     *,
-    most_kib: int | None = None,
+    least_kib: int,
+    most_kib: int,
     had: MemoryByNode | None = None,
-) -> MemoryByNode | None:
-    """Return the memory of a guest that is new, or was moved, as what the nodes have less of.
-
-    That is cheap, and true only if nothing else happened in between: None if another guest came,
-    went, or has another size, or if the sum is not what the guest has, to `most_kib` with all that
-    the hypervisor needs for it. `had` is what a moved guest gave back. Whether anyone else was
-    building a guest, the caller has to know.
-    """
-    if _others(before, guest) != _others(after, guest) or guest.memory_kib is None:
+) -> dict[int, int] | None:
+    """Return what the nodes have less of; None if it is not all of it those guests' doing."""
+    if _others(before, uuids) != _others(after, uuids):
         return None
     taken: dict[int, int] = {}
     for node in before.host.nodes:
@@ -67,22 +125,20 @@ def arrived(
             return None
         given_back = 0 if had is None else had.kib.get(node.id, 0)
         taken[node.id] = node.free_kib - then.free_kib + given_back
+    slack_kib = _ROUNDED_KIB * len(taken)
+    total_kib = sum(taken.values())
     if min(taken.values(), default=0) < -_ROUNDED_KIB:
         return None
-    slack_kib = _ROUNDED_KIB * len(taken)
-    most_kib = guest.memory_kib if most_kib is None else most_kib
-    total_kib = sum(taken.values())
-    if not guest.memory_kib - slack_kib <= total_kib <= most_kib + slack_kib + _UNCOUNTED_KIB:
+    if not least_kib - slack_kib <= total_kib <= most_kib + slack_kib + _UNCOUNTED_KIB:
         return None
-    there = {node: kib for node, kib in taken.items() if kib > _ROUNDED_KIB}
-    return MemoryByNode(there, FREE_MEMORY, after.host.taken_at)
+    return {node: kib for node, kib in taken.items() if kib > _ROUNDED_KIB}
 
 
-def _others(seen: Snapshot, guest: Guest) -> set[tuple[str | None, int | None, int | None]]:
+def _others(
+    seen: Snapshot, uuids: AbstractSet[str | None]
+) -> set[tuple[str | None, int | None, int | None]]:
     return {
-        (other.uuid, other.id, other.memory_kib)
-        for other in seen.guests
-        if other.uuid != guest.uuid
+        (other.uuid, other.id, other.memory_kib) for other in seen.guests if other.uuid not in uuids
     }
 
 

@@ -4,18 +4,19 @@
 lock); the guest is built outside of it, and its claim keeps its memory from others meanwhile.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from time import monotonic
 from typing import NamedTuple
 
-from homenode.arrival import arrived, gone_elsewhere, newcomers
-from homenode.asking import Overrides, ask
+from homenode.arrival import Expected, arrived_together, gone_elsewhere, newcomers
+from homenode.asking import Asked, Overrides, ask
 from homenode.bitmap import CpuMap, NodeMap
 from homenode.claims import PENDING_S, Claim, outstanding_kib
 from homenode.drivers.base import Driver, Snapshot
 from homenode.errors import Conflict, HomenodeError, HypervisorError
 from homenode.formats.xl_cfg import GuestConfig
-from homenode.guest import Guest, GuestRequest
+from homenode.guest import Guest, GuestRequest, MemoryByNode, Vcpu
 from homenode.holding import held, is_held
 from homenode.ledger import Entries, Ledger, Remembered
 from homenode.placement import Decision, View, place
@@ -25,6 +26,13 @@ from homenode.units import format_memory
 
 LONGEST_NAME_BYTES = 4096 - 64
 """XENSTORE_PAYLOAD_MAX (Xen, public/io/xs_wire.h), less the path that the name is written to."""
+
+
+class Wanted(NamedTuple):
+    """The config of a guest that is wanted, and what messages call it: its file."""
+
+    text: str
+    source: str
 
 
 class Planned(NamedTuple):
@@ -45,12 +53,14 @@ class Planned(NamedTuple):
 class Created(NamedTuple):
     """What came of a request: `guest` is None if it does not fit, or was not to be created.
 
-    `warnings` are those of the plan, and what is not as planned.
+    `warnings` are those of the plan, and what is not as planned. `error` is why it could not be
+    created; then nothing of it stays.
     """
 
     planned: Planned
     guest: Guest | None
     warnings: tuple[Warned, ...]
+    error: HomenodeError | None = None
 
 
 def create(  # noqa: PLR0913 - the driver and the file, and how
@@ -67,65 +77,84 @@ def create(  # noqa: PLR0913 - the driver and the file, and how
     `new_uuid` names a guest whose config has no uuid. Raises what the config, the host and the
     driver raise, `Conflict` for a name that is taken; then nothing is claimed and nothing stays.
     """
-    config = GuestConfig.parse(config_text, source=source)
+    wanted = [Wanted(config_text, source)]
+    (created,) = create_all(driver, wanted, overrides=overrides, new_uuid=new_uuid, dry_run=dry_run)
+    if created.error is not None:
+        raise created.error
+    return created
+
+
+def create_all(  # noqa: PLR0913 - the driver and the files, and how
+    driver: Driver,
+    wanted: Sequence[Wanted],
+    *,
+    overrides: Overrides,
+    new_uuid: Callable[[], str],
+    dry_run: bool = False,
+    jobs: int = 1,
+) -> tuple[Created, ...]:
+    """Create guests, in the order in which they are wanted; `jobs` are built at a time.
+
+    All are decided on in one look at the host, each counting with those before it. One that does
+    not fit, or that the hypervisor refuses, keeps no other from being created; bad input of any
+    is raised, and then none is.
+    """
+    configs = [GuestConfig.parse(text, source=source) for text, source in wanted]
+    uuids = [new_uuid() for _ in configs]
     ledger = driver.ledger
-    uuid = new_uuid()
-
-    def plan() -> Planned:
-        return _planned(driver, config, overrides, new_uuid=uuid)
-
     if dry_run or ledger is None:
-        planned = plan()
+        plans = _plans(driver, configs, uuids, overrides)
         if not dry_run:
             # A driver without a ledger only looks, and says so itself.
-            driver.create(planned.request, planned.decision, planned.config)
-        return Created(planned, None, planned.warnings)
-    promised = _promised(ledger, plan)
-    if promised.serial is None:
-        promised = _with_room(driver, ledger, plan, promised)
-    planned, serial = promised
-    if serial is None:
-        return Created(planned, None, planned.warnings)
-    try:
-        driver.create(planned.request, planned.decision, planned.config)
-    except BaseException:
-        # Whatever it was, the promise is void; and it is what the caller has to hear of.
-        _try_to_drop(ledger, str(planned.request.uuid))
-        raise
-    return _settled(driver, ledger, planned, serial=serial)
-
-
-class _Promised(NamedTuple):
-    """A plan, and the ledger's count of claims with its own; None if nothing was claimed."""
-
-    planned: Planned
-    serial: int | None
-
-
-def _promised(ledger: Ledger, plan: Callable[[], Planned]) -> _Promised:
-    """Look, decide and claim in one critical section."""
-    with ledger.lock():
-        planned = plan()
+            driver.create(plans[0].request, plans[0].decision, plans[0].config)
+        return tuple(Created(planned, None, planned.warnings) for planned in plans)
+    plans, serial = _promised(driver, ledger, configs, uuids, overrides)
+    for at, planned in enumerate(plans):
         if not planned.decision.fits:
-            return _Promised(planned, None)
+            again = partial(_promised, driver, ledger, [configs[at]], [uuids[at]], overrides)
+            plans[at], serial = _with_room(driver, planned, again, serial=serial)
+    errors = _built(driver, ledger, plans, jobs=jobs)
+    return _settled(driver, ledger, plans, errors, serial=serial)
+
+
+def _promised(
+    driver: Driver,
+    ledger: Ledger,
+    configs: Sequence[GuestConfig],
+    uuids: Sequence[str],
+    overrides: Overrides,
+) -> tuple[list[Planned], int]:
+    """Look, decide and claim in one critical section.
+
+    Returns the plans, and the ledger's count of claims with those that were made.
+    """
+    with ledger.lock():
+        plans = _plans(driver, configs, uuids, overrides)
+        held_before = plans[0].claims
+        made = [_claim(planned, ledger) for planned in plans if planned.decision.fits]
         try:
-            ledger.replace((*planned.claims, _claim(planned, ledger)))
-            return _Promised(planned, ledger.entries().serial)
+            if made:
+                ledger.replace((*held_before, *made))
+            return plans, ledger.entries().serial
         except BaseException:
-            ledger.replace(planned.claims)
+            ledger.replace(held_before)
             raise
 
 
 def _with_room(
-    driver: Driver, ledger: Ledger, plan: Callable[[], Planned], promised: _Promised
-) -> _Promised:
+    driver: Driver,
+    planned: Planned,
+    again: Callable[[], tuple[list[Planned], int]],
+    *,
+    serial: int,
+) -> tuple[Planned, int]:
     """Have the control domain give up memory, in steps, until the guest fits or it may no more.
 
     It gives from nodes of its own choice, so what suffices on one node is found by trying. If the
     guest does not fit in the end, it gets its memory back.
     """
-    needed_kib = promised.planned.request.memory_kib
-    nodes = len(promised.planned.snapshot.host.nodes)
+    needed_kib = planned.request.memory_kib
+    nodes = len(planned.snapshot.host.nodes)
     before_kib = now_kib = None
     try:
         for portions in (1, nodes, nodes * nodes):
@@ -133,20 +162,77 @@ def _with_room(
             if shrunk is None:
                 break
             before_kib, now_kib = before_kib or shrunk.before_kib, shrunk.now_kib
-            promised = _promised(ledger, plan)
-            if promised.serial is not None:
+            (planned,), serial = again()
+            if planned.decision.fits:
                 break
     finally:
-        if before_kib is not None and promised.serial is None:
+        if before_kib is not None and not planned.decision.fits:
             driver.give_back(before_kib)
-    if promised.serial is None or before_kib is None:
-        return promised
+    if before_kib is None or not planned.decision.fits:
+        return planned, serial
     text = (
         f"dom0 gave up memory for it, {format_memory(before_kib)} to {format_memory(now_kib)}, and"
         " gives from nodes of its own choice: dom0_mem= on Xen's command line keeps it small"
     )
-    warnings = (*promised.planned.warnings, Warned("dom0-shrank", text))
-    return promised._replace(planned=promised.planned._replace(warnings=warnings))
+    warnings = (*planned.warnings, Warned("dom0-shrank", text))
+    return planned._replace(warnings=warnings), serial
+
+
+def _built(
+    driver: Driver, ledger: Ledger, plans: Sequence[Planned], *, jobs: int
+) -> list[HomenodeError | None]:
+    """Create the guests that fit; return the error of each that could not be created.
+
+    Whatever goes wrong, the promise to a guest that is not there is void.
+    """
+    fitting = [planned for planned in plans if planned.decision.fits]
+    try:
+        if jobs < 2 or len(fitting) < 2:
+            # In this thread, which is the one that is interrupted.
+            built = [_error_of(driver, planned) for planned in fitting]
+        else:
+            built = _built_together(driver, fitting, jobs=jobs)
+    except BaseException:
+        _void(ledger, driver, fitting)
+        raise
+    for planned, error in zip(fitting, built, strict=True):
+        if error is not None:
+            _try_to_drop(ledger, str(planned.request.uuid))
+    errors = iter(built)
+    return [next(errors) if planned.decision.fits else None for planned in plans]
+
+
+def _built_together(
+    driver: Driver, plans: Sequence[Planned], *, jobs: int
+) -> list[HomenodeError | None]:
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - only for many
+
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            return list(pool.map(lambda planned: _error_of(driver, planned), plans))
+        except BaseException:
+            # What has begun is finished, what has not begun is not.
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _error_of(driver: Driver, planned: Planned) -> HomenodeError | None:
+    try:
+        driver.create(planned.request, planned.decision, planned.config)
+    except HomenodeError as error:
+        return error
+    return None
+
+
+def _void(ledger: Ledger, driver: Driver, plans: Sequence[Planned]) -> None:
+    """End the claims of those guests that are not there."""
+    try:
+        there = {guest.uuid for guest in driver.snapshot("guests").guests}
+    except HomenodeError:
+        return  # they end by their expiry
+    for planned in plans:
+        if planned.request.uuid not in there:
+            _try_to_drop(ledger, str(planned.request.uuid))
 
 
 def destroy(driver: Driver, guest: Guest) -> None:
@@ -156,29 +242,70 @@ def destroy(driver: Driver, guest: Guest) -> None:
         driver.ledger.drop(guest.uuid)
 
 
-def _planned(
-    driver: Driver, config: GuestConfig, overrides: Overrides, *, new_uuid: str
-) -> Planned:
-    host, guests = snapshot = driver.snapshot("creation")
-    asked = ask(config, host, overrides)
-    _refuse_long_name(asked.request.name, config)
-    request = asked.request._replace(uuid=asked.request.uuid or new_uuid)
+def _plans(
+    driver: Driver, configs: Sequence[GuestConfig], uuids: Sequence[str], overrides: Overrides
+) -> list[Planned]:
+    """Decide on all of them in one look, each with the claims of those before it."""
+    snapshot = driver.snapshot("creation")
     ledger = driver.ledger
-    claims: tuple[Claim, ...] = ()
-    if ledger is not None:
+    claims = () if ledger is None else ledger.holding(snapshot.guests)
+    plans: list[Planned] = []
+    for config, uuid in zip(configs, uuids, strict=True):
+        asked = ask(config, snapshot.host, overrides)
+        _refuse_long_name(asked.request.name, config)
+        request = asked.request._replace(uuid=asked.request.uuid or uuid)
         claims = tuple(
             claim
-            for claim in ledger.holding(guests)
-            if not (_is_for(claim, request) and ledger.is_orphan(claim))
+            for claim in claims
+            if not (_is_for(claim, request) and ledger is not None and ledger.is_orphan(claim))
         )
-    _refuse_taken(request, snapshot, claims, source=config.source)
-    view = View(host, guests, outstanding_kib(claims, guests), driver.share_rule)
+        _refuse_taken(request, snapshot, claims, source=config.source)
+        asked = asked._replace(request=request)
+        planned = _planned(driver, snapshot, claims, config, asked, hold=overrides.hold)
+        plans.append(planned)
+        if ledger is not None and planned.decision.fits:
+            claims = (*claims, _claim(planned, ledger))
+    return [planned._replace(claims=plans[0].claims) for planned in plans]
+
+
+def _planned(  # noqa: PLR0913 - all that a plan is made from
+    driver: Driver,
+    snapshot: Snapshot,
+    claims: tuple[Claim, ...],
+    config: GuestConfig,
+    asked: Asked,
+    *,
+    hold: bool | None,
+) -> Planned:
+    request = asked.request
+    host, guests = snapshot
+    outstanding = outstanding_kib(claims, guests)
+    view = View(host, (*guests, *awaited(claims, snapshot)), outstanding, driver.share_rule)
     decision = place(view, request, asked.policy, clock=monotonic)
-    decision = held(decision, request, view, hold=overrides.hold)
+    decision = held(decision, request, view, hold=hold)
     text = handed_over(config, request, decision, host)
     handed = GuestConfig.parse(text, source=config.source)
     warnings = asked.warnings + decision.warnings
     return Planned(snapshot, request, decision, handed, claims, warnings)
+
+
+def awaited(claims: Sequence[Claim], seen: Snapshot) -> tuple[Guest, ...]:
+    """Return the guests that are promised memory and not there yet, as far as claims tell.
+
+    Their vcpus will run where their memory is to be, which those decided on after them should
+    know.
+    """
+    there = {guest.uuid for guest in seen.guests}
+    guests = []
+    for claim in claims:
+        nodes = NodeMap(claim.memory_kib) & seen.host.node_map
+        cpus = seen.host.cpus_of(nodes)
+        if claim.state == "pending" and claim.uuid not in there and cpus:
+            vcpus = tuple(Vcpu(number, seen.host.cpu_map, cpus) for number in range(claim.vcpus))
+            guests.append(
+                Guest(claim.name, vcpus, state="building", node_affinity=nodes, memory_kib=0)
+            )
+    return tuple(guests)
 
 
 def _refuse_long_name(name: str, config: GuestConfig) -> None:
@@ -227,44 +354,96 @@ def _claim(planned: Planned, ledger: Ledger) -> Claim:
     )
 
 
-def _settled(driver: Driver, ledger: Ledger, planned: Planned, *, serial: int) -> Created:
-    """Look where the new guest went, and let its claim dissolve into that."""
-    uuid = str(planned.request.uuid)
-    after = driver.snapshot("guests")
-    guest = next((guest for guest in after.guests if guest.uuid == uuid), None)
-    if guest is None:
-        _try_to_drop(ledger, uuid)
-        raise HypervisorError(
-            f"{planned.request.name!r} was created, and is gone again",
-            hint="its console and the log of its xl tell why",
+def _settled(
+    driver: Driver,
+    ledger: Ledger,
+    plans: Sequence[Planned],
+    errors: Sequence[HomenodeError | None],
+    *,
+    serial: int,
+) -> tuple[Created, ...]:
+    """Look where the new guests went, and let their claims dissolve into that."""
+    new = [
+        planned
+        for planned, error in zip(plans, errors, strict=True)
+        if planned.decision.fits and error is None
+    ]
+    found: dict[str | None, Created] = {}
+    if new:
+        after = driver.snapshot("guests")
+        try:
+            with ledger.lock():
+                found = _met(ledger, new, after, serial=serial)
+        except HomenodeError as error:
+            # The guests run: a ledger that is in the way is no reason to call that a failure.
+            warned = Warned("claim-not-settled", str(error))
+            found = {
+                planned.request.uuid: Created(
+                    planned, _there(planned, after), (*planned.warnings, warned)
+                )
+                for planned in new
+            }
+    return tuple(
+        found.get(planned.request.uuid) or Created(planned, None, planned.warnings, error)
+        for planned, error in zip(plans, errors, strict=True)
+    )
+
+
+def _there(planned: Planned, after: Snapshot) -> Guest | None:
+    return next((guest for guest in after.guests if guest.uuid == planned.request.uuid), None)
+
+
+def _met(
+    ledger: Ledger, new: Sequence[Planned], after: Snapshot, *, serial: int
+) -> dict[str | None, Created]:
+    """Settle the claims of new guests; only under the ledger's lock."""
+    entries = ledger.entries()
+    raced = _raced(new, after, entries)
+    quiet = entries.serial == serial and not raced and _alone(new[0])
+    guests = {planned.request.uuid: _there(planned, after) for planned in new}
+    memory: dict[str | None, MemoryByNode] = {}
+    if quiet:
+        memory = arrived_together(
+            new[0].snapshot,
+            after,
+            [
+                Expected(guest, planned.decision, planned.request.memory_kib)
+                for planned in new
+                if (guest := guests[planned.request.uuid]) is not None
+            ],
         )
-    warnings: tuple[Warned, ...] = ()
-    try:
-        with ledger.lock():
-            entries = ledger.entries()
-            warnings += _raced(planned, after, entries)
-            quiet = entries.serial == serial and not warnings and _alone(planned)
-            if guest.memory_by_node is None and quiet:
-                most_kib = planned.request.memory_kib
-                memory = arrived(planned.snapshot, after, guest, most_kib=most_kib)
-                guest = guest._replace(memory_by_node=memory)
-            guest = guest._replace(held=_held_nodes(planned))
-            ledger.settle(guest, uuid=uuid)
-            ledger.remember(_remembered(planned, guest))
-    except HomenodeError as error:
-        # The guest runs: a ledger that is in the way is no reason to call that a failure.
-        warnings += (Warned("claim-not-settled", str(error)),)
-    warnings = planned.warnings + gone_elsewhere(guest, planned.decision) + warnings
-    return Created(planned, guest, warnings)
+    found = {}
+    for planned in new:
+        uuid = str(planned.request.uuid)
+        guest = guests[uuid]
+        if guest is None:
+            ledger.replace(claim for claim in ledger.read() if claim.uuid != uuid)
+            found[planned.request.uuid] = Created(planned, None, planned.warnings, _gone(planned))
+            continue
+        seen = guest.memory_by_node or memory.get(uuid)
+        guest = guest._replace(memory_by_node=seen, held=_held_nodes(planned))
+        ledger.settle(guest, uuid=uuid)
+        ledger.remember(_remembered(planned, guest))
+        warnings = planned.warnings + gone_elsewhere(guest, planned.decision) + raced
+        found[planned.request.uuid] = Created(planned, guest, warnings)
+    return found
+
+
+def _gone(planned: Planned) -> HypervisorError:
+    return HypervisorError(
+        f"{planned.request.name!r} was created, and is gone again",
+        hint="its console and the log of its xl tell why",
+    )
 
 
 def _alone(planned: Planned) -> bool:
     return all(claim.state == "seen" for claim in planned.claims)
 
 
-def _raced(planned: Planned, after: Snapshot, entries: Entries) -> tuple[Warned, ...]:
-    known = {planned.request.uuid, *(claim.uuid for claim in entries.claims)}
-    names = [guest.name for guest in newcomers(planned.snapshot, after, known)]
+def _raced(new: Sequence[Planned], after: Snapshot, entries: Entries) -> tuple[Warned, ...]:
+    known = {claim.uuid for claim in entries.claims}
+    known.update(planned.request.uuid for planned in new)
+    names = [guest.name for guest in newcomers(new[0].snapshot, after, known)]
     if not names:
         return ()
     text = f"others created {', '.join(names[:5])} meanwhile, and nothing was promised to them"

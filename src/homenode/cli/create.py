@@ -1,5 +1,7 @@
 """``homenode create``: decide, claim, create the guest there, and look where it went."""
 
+from typing import TYPE_CHECKING
+
 from homenode.arrival import landed
 from homenode.cli.common import (
     add_connection,
@@ -11,23 +13,36 @@ from homenode.cli.common import (
     print_json,
     read_text,
 )
+from homenode.cli.complaint import complain
 from homenode.cli.decision_text import decision_document, decision_lines, warning_lines
 from homenode.cli.guest_text import guest_document, node_words
 from homenode.drawing import name_text
-from homenode.errors import ExitStatus
+from homenode.errors import ExitStatus, HomenodeError
 from homenode.guest import Guest
-from homenode.lifecycle import Created, create
+from homenode.lifecycle import Created, Wanted, create_all
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Sequence
 
 _EXAMPLES = """\
-  homenode create -c sim:try guest.cfg
-  homenode create -c sim:try --policy spread web1.cfg web2.cfg web3.cfg
+  homenode create guest.cfg
+  homenode create -c xen+ssh://root@xen1/ --policy spread web1.cfg web2.cfg web3.cfg
   homenode create -c sim:try --nodes 0-1 --dry-run guest.cfg
 
-Guests are created one after the other; one that does not fit is passed over (exit status 1), any
-other error ends the run. The document: {"version": 1, "dry_run": bool, "guests": [{"decision": as
-of homenode place, without the rivals, "config": what the hypervisor is given, "created": guest as
-of homenode list or null, "warnings": [{"code", "text"}]}]}
+All files are read, and all guests decided on, before the first is created; one that does not fit is
+passed over (exit status 1), and one that the hypervisor refuses leaves nothing behind (3). Where
+the scheduler does not heed soft affinity (credit2), a guest on one node is held there by hard
+affinity; homenode affinity --open lets go. What is written into the config stays with the guest
+through reboot, save and restore: it comes back to the same nodes. The document: {"version": 1,
+"dry_run": bool, "guests": [{"decision": as of homenode place, without the rivals, "config": what
+the hypervisor is given, "created": guest as of homenode list or null, "error": text or null,
+"warnings": [{"code", "text"}]}]}
 """
+
+_MOST_JOBS = 64
+_JOBS = 4
+"""xl lets one guest at a time have its memory, so more would only wait."""
 
 
 def run(arguments: list[str]) -> int:
@@ -40,36 +55,45 @@ def run(arguments: list[str]) -> int:
     made.add_argument(
         "--dry-run", action="store_true", help="decide, print what would be handed over, stop"
     )
+    made.add_argument(
+        "-j", "--jobs", type=int, default=_JOBS, metavar="N", help="build so many at a time"
+    )
     made.add_argument("files", nargs="+", metavar="FILE", help="guest config in xl's syntax")
     chosen = made.parse_args(arguments)
+    if not 1 <= chosen.jobs <= _MOST_JOBS:
+        raise HomenodeError(f"--jobs {chosen.jobs}", hint=f"1 to {_MOST_JOBS} are possible")
     end_as_interrupted()
     driver = connect(chosen.connect)
-    status = ExitStatus.DONE
-    documents: list[dict[str, object]] = []
+    wanted = [Wanted(read_text(path), path) for path in chosen.files]
     try:
-        for path in chosen.files:
-            created = create(
-                driver,
-                read_text(path),
-                source=path,
-                overrides=overrides(chosen),
-                new_uuid=_no_uuid if chosen.dry_run else _new_uuid,
-                dry_run=chosen.dry_run,
-            )
-            if not created.planned.decision.fits:
-                status = ExitStatus.DOES_NOT_FIT
-            if chosen.json:
-                documents.append(_document(created))
-            else:
-                print("\n".join(_lines(created, dry_run=chosen.dry_run)), flush=True)
-    except (KeyboardInterrupt, BrokenPipeError):
-        # Nobody reads on: the rest is not done, which is no success.
+        outcomes = create_all(
+            driver,
+            wanted,
+            overrides=overrides(chosen),
+            new_uuid=_no_uuid if chosen.dry_run else _new_uuid,
+            dry_run=chosen.dry_run,
+            jobs=chosen.jobs,
+        )
+    except KeyboardInterrupt:
         raise KeyboardInterrupt("homenode list tells what was created") from None
-    finally:
-        # What was done has been done, whatever became of the next one.
-        if chosen.json:
-            print_json({"version": 1, "dry_run": chosen.dry_run, "guests": documents})
-    return status
+    _print(outcomes, chosen)
+    errors = [created.error for created in outcomes if created.error is not None]
+    if errors:
+        for error in errors[:-1]:
+            complain(str(error))
+        raise errors[-1]
+    fits = all(created.planned.decision.fits for created in outcomes)
+    return ExitStatus.DONE if fits else ExitStatus.DOES_NOT_FIT
+
+
+def _print(outcomes: "Sequence[Created]", chosen: "Namespace") -> None:
+    if chosen.json:
+        documents = [_document(created) for created in outcomes]
+        print_json({"version": 1, "dry_run": chosen.dry_run, "guests": documents})
+        return
+    for created in outcomes:
+        if created.error is None:
+            print("\n".join(_lines(created, dry_run=chosen.dry_run)))
 
 
 def _new_uuid() -> str:
@@ -92,6 +116,7 @@ def _document(created: Created) -> dict[str, object]:
         "decision": decision_document(Explanation(planned.decision), digest(*planned.snapshot)),
         "config": planned.config.text,
         "created": None if created.guest is None else guest_document(created.guest),
+        "error": None if created.error is None else str(created.error),
         "warnings": [warned._asdict() for warned in created.warnings],
     }
 

@@ -10,6 +10,7 @@ import sys
 from importlib import import_module
 
 from homenode import __version__
+from homenode.cli.complaint import complain
 from homenode.errors import ExitStatus, HomenodeError
 
 VERBS = {
@@ -22,6 +23,7 @@ VERBS = {
     "explain": "tell why a guest goes where it goes, or why nowhere",
     "policies": "list the policies and the facts they are made of",
     "claims": "show the memory that is promised and not yet seen",
+    "xl": "be xl, but for guests that homenode places",
 }
 """Every verb and what it does; the module of a verb is named as it is."""
 
@@ -62,7 +64,7 @@ def main(arguments: list[str]) -> int:
         # Whoever reads or writes a file says so himself: what is left is the output.
         _print_nowhere()
         place = error.filename or "standard output: cannot write to it"
-        _complain(f"{place}: {error.strerror or error}")
+        complain(f"{place}: {error.strerror or error}")
         return ExitStatus.BAD_INPUT
     return status
 
@@ -71,10 +73,10 @@ def _status(arguments: list[str]) -> int:
     try:
         return _run(arguments)
     except HomenodeError as error:
-        _complain(str(error))
+        complain(str(error))
         return error.exit_status
     except KeyboardInterrupt as interrupt:
-        _complain("; ".join(("interrupted", *map(str, interrupt.args))))
+        complain("; ".join(("interrupted", *map(str, interrupt.args))))
         return ExitStatus.INTERRUPTED
 
 
@@ -87,15 +89,6 @@ def _mend_streams() -> None:
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - for good
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
-
-
-def _complain(message: str) -> None:
-    # What comes from outside (a name, a path) must neither steer the terminal nor break the line.
-    line = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in message)
-    try:
-        print(f"homenode: {line}", file=sys.stderr, flush=True)
-    except OSError:
-        return  # nobody listens: the exit status still tells
 
 
 def _print_nowhere() -> None:

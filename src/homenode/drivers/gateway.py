@@ -5,6 +5,7 @@ side of ssh, which gets every word quoted on its standard input (`homenode.drive
 a time limit. With ``HOMENODE_TRACE=1`` each is shown on standard error, as it could be typed.
 """
 
+import contextlib
 import os
 import shlex
 import signal
@@ -19,7 +20,7 @@ from homenode.state_file import LOCAL, Storage
 TIMEOUT_S = 30.0
 """How long a command may take that only looks; ``xl list`` takes milliseconds."""
 
-_GRACE_S = 5.0
+GRACE_S = 5.0
 """How long a command that was told to end has to do so."""
 
 MORE_PATH = "/usr/local/sbin:/usr/sbin:/sbin"
@@ -27,7 +28,10 @@ MORE_PATH = "/usr/local/sbin:/usr/sbin:/sbin"
 
 
 class Output(NamedTuple):
-    """What a command printed, and its exit status (negative: the signal that ended it)."""
+    """What a command printed, and its exit status.
+
+    One that a signal ended has the signal's number, negative; behind ssh 128 and the number.
+    """
 
     status: int
     stdout: str
@@ -54,7 +58,11 @@ class Gateway(Protocol):
         """Run a command and return what it printed, whatever its exit status.
 
         Raises `HypervisorError` if it is not there, or did not end in time and was ended.
+        No zero byte can be passed on.
         """
+
+    def another(self) -> "Gateway":
+        """Return another way to the same host, for another thread."""
 
     def interactive(self, words: Sequence[str]) -> list[str]:
         """Return the command of this machine that runs `words` there, with this terminal."""
@@ -66,9 +74,15 @@ def trace(name: str, words: Sequence[str]) -> None:
         sys.stderr.write(f"+ {name}{shlex.join(words)}\n")
 
 
+def encoded(text: str) -> bytes:
+    """Return `text` in UTF-8 whatever the locale; what came from outside as none, as it came."""
+    return text.encode(errors="surrogateescape")
+
+
 def environment() -> dict[str, str]:
     """Return the environment for commands: plain words, and a path that leads to xl."""
-    path = os.environ.get("PATH", "/usr/bin:/bin")
+    # An empty path would be the folder we are in.
+    path = os.environ.get("PATH") or "/usr/bin:/bin"
     return {**os.environ, "LC_ALL": "C", "PATH": f"{path}:{MORE_PATH}"}
 
 
@@ -97,10 +111,11 @@ class LocalGateway:
     def run(self, words: Sequence[str], *, stdin: str = "", timeout_s: float = TIMEOUT_S) -> Output:
         """Run a command; see `Gateway.run`."""
         trace(self.name, words)
+        refuse_zero_bytes(self.name, words, stdin)
         try:
             # In a session of its own: Ctrl-C is for homenode, which has to tidy up behind it.
             process = subprocess.Popen(  # noqa: S603 - words, no shell
-                words,
+                [encoded(word) for word in words],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -110,7 +125,7 @@ class LocalGateway:
         except OSError as error:
             raise missing(self.name, words[0], error.strerror or str(error)) from None
         try:
-            stdout, stderr = process.communicate(stdin.encode(), timeout=timeout_s)
+            stdout, stderr = process.communicate(encoded(stdin), timeout=timeout_s)
         except subprocess.TimeoutExpired:
             _end(process)
             raise hanging(self.name, words, timeout_s) from None
@@ -122,6 +137,10 @@ class LocalGateway:
             stdout.decode(errors="replace"),
             stderr.decode(errors="replace"),
         )
+
+    def another(self) -> "LocalGateway":
+        """Return this one: it keeps nothing between two commands."""
+        return self
 
     def interactive(self, words: Sequence[str]) -> list[str]:
         """Return `words`: they are run here."""
@@ -144,14 +163,30 @@ def hanging(name: str, words: Sequence[str], timeout_s: float) -> HypervisorErro
     )
 
 
+def refuse_zero_bytes(name: str, words: Sequence[str], stdin: str) -> None:
+    """Refuse what no command can be given, before there is one."""
+    if any("\0" in text for text in (*words, stdin)):
+        raise HypervisorError(f"{name}a zero byte cannot be passed on to {words[0]!r:.40}")
+
+
 def _end(process: "subprocess.Popen[bytes]") -> None:
     """End a process with all that it started; first in friendship."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(process.pid, number)
-            process.communicate(timeout=_GRACE_S)
-        except ProcessLookupError:
-            process.wait()
-        except subprocess.TimeoutExpired:
-            continue
-        return
+    try:
+        _signal(process, signal.SIGTERM)
+        process.communicate(timeout=GRACE_S)
+    except subprocess.TimeoutExpired:
+        pass
+    finally:
+        # Even if the first of them is gone: what it started may not have listened.
+        _signal(process, signal.SIGKILL)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=GRACE_S)  # in vain if it hangs in the kernel
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        if pipe is not None:
+            pipe.close()  # who left the group may have the other end still
+
+
+def _signal(process: "subprocess.Popen[bytes]", number: int) -> None:
+    # Nobody is left of the group, or all have become another user's.
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, number)

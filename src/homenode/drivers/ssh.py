@@ -14,12 +14,22 @@ import shlex
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from selectors import EVENT_READ, DefaultSelector
+from contextlib import AbstractContextManager, contextmanager, suppress
+from selectors import EVENT_READ, EVENT_WRITE, DefaultSelector
 from time import monotonic
-from typing import IO
+from typing import IO, NamedTuple
 
-from homenode.drivers.gateway import MORE_PATH, TIMEOUT_S, Output, hanging, missing, trace
+from homenode.drivers.gateway import (
+    GRACE_S,
+    MORE_PATH,
+    TIMEOUT_S,
+    Output,
+    encoded,
+    hanging,
+    missing,
+    refuse_zero_bytes,
+    trace,
+)
 from homenode.errors import HomenodeError, HypervisorError
 
 CONNECT_S = 15
@@ -29,12 +39,33 @@ _LOGIN_S = 60.0
 _MARGIN_S = 10.0
 """How much longer we wait than the far side is told to, which gives the better message."""
 
-_ALLOWED = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._:%[]")
-_TIME_WAS_UP = 124
-"""The exit status by which ``timeout`` tells that it ended a command."""
+_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
+_IN_USERS = _LETTERS | frozenset("-._")
+_IN_HOSTS = _LETTERS | frozenset("-._:%")
 
-_NOT_THERE = 127
-"""The exit status by which a shell tells that there is no such program."""
+_ENDED = (124, 128 + 9, 128 + 15)
+"""The exit statuses by which ``timeout`` tells that it ended a command: its own if that heeded the
+signal, and that of the last signal (KILL; TERM, where ``timeout`` is busybox's)."""
+
+_CANNOT_RUN = {126: "Permission denied", 127: "No such file or directory"}
+"""The exit statuses by which shells, and ``timeout``, tell that they cannot run a program."""
+
+_NO_FILE = 44
+"""The exit status by which our own shell tells that there is no such file."""
+
+_NO_CAUSE = (
+    "Warning: ", "debug", "Host key verification failed", "stdio forwarding failed",
+    "kex_exchange_identification: ", "Connection closed by UNKNOWN",
+)  # fmt: skip
+"""How ssh begins lines that tell less than one before them."""
+
+
+class _Answer(NamedTuple):
+    """What came back of one piece of shell."""
+
+    status: int
+    stdout: bytes
+    stderr: bytes
 
 
 class SshGateway:
@@ -46,7 +77,7 @@ class SshGateway:
         self._destination, self._port = _parts(destination)
         self._words = _ssh_words()
         self._child: subprocess.Popen[bytes] | None = None
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - what ssh says, as long as we live
+        self._said: IO[bytes] | None = None
         self._mark = os.urandom(12).hex()
         self._process: int | None = None
         self.name = f"{self._destination}: "
@@ -68,29 +99,44 @@ class SshGateway:
     def run(self, words: Sequence[str], *, stdin: str = "", timeout_s: float = TIMEOUT_S) -> Output:
         """Run a command over there; see `homenode.drivers.gateway.Gateway.run`."""
         trace(self.name, words)
+        refuse_zero_bytes(self.name, words, stdin)
+        self._connected()  # whose time is its own
+        started = monotonic()
         limited = f"limited {timeout_s:g} {shlex.join(words)}"
-        output = self.script(limited, stdin=stdin, timeout_s=timeout_s)
-        if output.status == _TIME_WAS_UP:
+        status, stdout, stderr = self.script(limited, stdin=stdin, timeout_s=timeout_s)
+        if status in _ENDED and monotonic() - started >= timeout_s:
             raise hanging(self.name, words, timeout_s)
-        if output.status == _NOT_THERE:
-            raise missing(self.name, words[0], "there is no such program")
-        return output
+        if status in _CANNOT_RUN and not self._can_run(words[0]):
+            raise missing(self.name, words[0], _CANNOT_RUN[status])
+        return Output(status, stdout.decode(errors="replace"), stderr.decode(errors="replace"))
+
+    def another(self) -> "SshGateway":
+        """Return another connection to the same host."""
+        port = f":{self._port}" if self._port else ""
+        host = self._destination
+        if port and ":" in host:
+            user, at, address = host.rpartition("@")
+            host = f"{user}{at}[{address}]"
+        return SshGateway(f"{host}{port}")
 
     def interactive(self, words: Sequence[str]) -> list[str]:
-        """Return the ssh command that runs `words` there, with this terminal if there is one."""
-        terminal = "-t" if os.isatty(0) and os.isatty(1) else "-T"
-        path = f"PATH=$PATH:{MORE_PATH}; export PATH;"
-        return [*self._command(terminal), f"{path} exec {shlex.join(words)}"]
+        """Return the ssh command that runs `words` there, with this terminal if there is one.
 
-    def script(self, command: str, *, stdin: str = "", timeout_s: float = TIMEOUT_S) -> Output:
+        Standard input is theirs, so they go past the login shell, in letters that all shells take
+        alike: `sh` reads them as printf(1) writes them out.
+        """
+        terminal = "-t" if os.isatty(0) and os.isatty(1) else "-T"
+        run = encoded(f"{_PATH}; exec {shlex.join(words)}")
+        plain = "".join(chr(byte) if chr(byte) in _IN_USERS else f"\\0{byte:03o}" for byte in run)
+        return [*self._command(terminal), f"exec sh -c 'eval \"$(printf %b \"$0\")\"' '{plain}'"]
+
+    def script(self, command: str, *, stdin: str = "", timeout_s: float = TIMEOUT_S) -> _Answer:
         """Run a piece of shell, which is ours and has every foreign word quoted.
 
         Descriptor 3 is the line back to us, and 9 may be a lock: neither is for what is run.
         """
         return self._ask(
-            f"e=$( {{ {command} ; }} {self._given(stdin)}\n"
-            f")\n"
-            f"s=$?; {_frame(self._mark, '$s', '$e')}\n",
+            f"e=$( {{ {self._given(command, stdin)}\n)\ns=$?; {_frame(self._mark, '$s', '$e')}\n",
             timeout_s=timeout_s,
         )
 
@@ -106,7 +152,8 @@ class SshGateway:
     def let_go(self) -> None:
         """Let go of the lock that `hold` took; of none, if the connection is gone."""
         if self._child is not None:
-            self._ask(f"exec 9>&-; {_frame(self._mark, '0', '')}\n", timeout_s=TIMEOUT_S)
+            with suppress(HypervisorError):  # it has just gone, and the lock with it
+                self._ask(f"exec 9>&-; {_frame(self._mark, '0', '')}\n", timeout_s=TIMEOUT_S)
 
     def close(self) -> None:
         """End the connection, if there is one."""
@@ -120,24 +167,30 @@ class SshGateway:
             child.kill()
             child.wait()
         _pipe(child.stdout).close()
+        _pipe(self._said).close()
 
-    def _given(self, stdin: str) -> str:
+    def _can_run(self, program: str) -> bool:
+        return self.script(f"command -v {shlex.quote(program)} >/dev/null").status == 0
+
+    def _given(self, command: str, stdin: str) -> str:
         redirected = "2>&1 >&3 3>&- 9>&-"
         if not stdin:
-            return f"{redirected} </dev/null"
-        ended = stdin if stdin.endswith("\n") else stdin + "\n"
-        return f"{redirected} <<'{self._mark}'\n{ended}{self._mark}"
+            return f"{command} ; }} {redirected} </dev/null"
+        if not stdin.endswith("\n"):
+            # What a shell is given in its own text ends a line.
+            command = f"head -c {len(encoded(stdin))} | {{ {command} ; }}"
+            stdin += "\n"
+        return f"{command} ; }} {redirected} <<'{self._mark}'\n{stdin}{self._mark}"
 
     def _command(self, *options: str) -> list[str]:
         port = ["-p", self._port] if self._port else []
         timed = ["-o", f"ConnectTimeout={CONNECT_S}"]
         return [*self._words, *timed, *options, *port, self._destination]
 
-    def _ask(self, text: str, *, timeout_s: float) -> Output:
+    def _ask(self, text: str, *, timeout_s: float) -> _Answer:
         child = self._connected()
         try:
-            self._send(child, text)
-            return self._answer(child, monotonic() + timeout_s + _MARGIN_S)
+            return self._exchange(child, encoded(text), monotonic() + timeout_s + _MARGIN_S)
         except BaseException:
             # Half an answer is on the line: whatever comes next needs a new one.
             if self._child is not None:
@@ -149,68 +202,82 @@ class SshGateway:
         if self._child is not None:
             return self._child
         command = [*self._command("-T"), "sh"]
-        self._said.seek(0)
-        self._said.truncate()
+        self._process = None
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the connection lives
         try:
             self._child = subprocess.Popen(  # noqa: S603 - words, no shell
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._said,
+                bufsize=0,
             )
         except OSError as error:
+            self._said.close()
             raise HypervisorError(
                 f"cannot run {command[0]}: {error.strerror}", hint="HOMENODE_SSH_COMMAND names it"
             ) from None
+        os.set_blocking(_pipe(self._child.stdin).fileno(), False)
         # `timeout` is on every Linux; where it is not, only our own clock ends a command.
-        greeting = self._ask(
-            f'exec 3>&1; export LC_ALL=C PATH="$PATH:{MORE_PATH}"\n'
-            'if command -v timeout >/dev/null; then limited() { timeout -k 5 "$@"; }\n'
+        # What a login prints comes before the frame.
+        self._process = self._ask(
+            f"exec 3>&1; {_PATH}; export LC_ALL=C\n"
+            f'if command -v timeout >/dev/null; then limited() {{ timeout -k {GRACE_S:g} "$@"; }}\n'
             'else limited() { shift; "$@"; }; fi\n'
-            f"echo $$; {_frame(self._mark, '0', '')}\n",
+            f"{_frame(self._mark, '$$', '')}\n",
             timeout_s=CONNECT_S + _LOGIN_S,
-        ).stdout.split()
-        # What a login prints comes before; the number of the shell is the last word.
-        if not greeting or not greeting[-1].isdecimal():
-            raise self._broken("there is no POSIX shell on the other side")
-        self._process = int(greeting[-1])
+        ).status
+        # A banner tells nothing of what may go wrong later. The file has one position for us all.
+        self._said.seek(0)
+        self._said.truncate()
         return self._child
 
-    def _send(self, child: "subprocess.Popen[bytes]", text: str) -> None:
-        try:
-            _pipe(child.stdin).write(text.encode(errors="replace"))
-            _pipe(child.stdin).flush()
-        except OSError:
-            return  # it ended: reading its answer tells why
-
-    def _answer(self, child: "subprocess.Popen[bytes]", until: float) -> Output:
-        line = _pipe(child.stdout)
+    def _exchange(self, child: "subprocess.Popen[bytes]", text: bytes, until: float) -> _Answer:
+        """Write `text` to the shell over there and read what it answers."""
+        into, line = _pipe(child.stdin), _pipe(child.stdout)
         start, end = f"\n{self._mark} ".encode(), f"\n{self._mark}\n".encode()
-        received = bytearray()
+        unsent, received = memoryview(text), bytearray()
         with DefaultSelector() as selector:
             selector.register(line, EVENT_READ)
+            selector.register(into, EVENT_WRITE)
             while not received.endswith(end):
-                if not selector.select(max(0.0, until - monotonic())):
+                ready = {key.fd for key, _ in selector.select(max(0.0, until - monotonic()))}
+                if not ready:
                     raise self._broken("it does not answer")
-                chunk = os.read(line.fileno(), 1 << 16)
-                if not chunk:
-                    raise self._broken(None)
-                received += chunk
+                if into.fileno() in ready:
+                    unsent = _sent(into, unsent)
+                    if not unsent:
+                        selector.unregister(into)
+                if line.fileno() in ready:
+                    chunk = os.read(line.fileno(), 1 << 16)
+                    if not chunk:
+                        raise self._broken(None, printed=bytes(received))
+                    received += chunk
         stdout, _, frame = bytes(received[: -len(end)]).rpartition(start)
         status, _, stderr = frame.partition(b"\n")
-        return Output(int(status), stdout.decode(errors="replace"), stderr.decode(errors="replace"))
+        return _Answer(int(status), stdout, stderr)
 
-    def _broken(self, reason: str | None) -> HypervisorError:
-        """End the connection and return the error that tells of it, in ssh's own words if any."""
-        child = self._child
-        if child is not None:
-            if reason is not None:
-                child.kill()
-            reason = reason or f"{self._words[0]} ended with status {child.wait()}"
-            self.close()
-        self._said.seek(0)
-        said = self._said.read().decode(errors="replace").strip().splitlines()
+    def _broken(self, reason: str | None, *, printed: bytes = b"") -> HypervisorError:
+        """End the connection and return the error that tells of it.
+
+        Without a `reason`, ssh has ended: then it tells, or what it `printed` instead of a shell.
+        """
+        child = self._connected()
+        if reason is None:
+            ended = f"{self._words[0]} ended with status {child.wait()}"
+            said = _pipe(self._said)
+            said.seek(0)
+            login = printed if self._process is None else b""
+            reason = _telling(said.read()) or _telling(login) or ended
+        child.kill()
+        self.close()
         return HypervisorError(
-            f"{self.name}{said[-1].strip() if said else reason}",
+            f"{self.name}{reason.removeprefix(self.name)}",
             hint=f"try by hand: {shlex.join(self._command())}",
         )
+
+
+_PATH = f'PATH="${{PATH:-/usr/bin:/bin}}:{MORE_PATH}"; export PATH'
 
 
 def _frame(mark: str, status: str, stderr: str) -> str:
@@ -218,25 +285,52 @@ def _frame(mark: str, status: str, stderr: str) -> str:
     return f"printf '\\n%s %s\\n%s\\n%s\\n' {mark} {status} \"{stderr}\" {mark} >&3"
 
 
+def _sent(into: IO[bytes], unsent: memoryview) -> memoryview:
+    """Write what `into` takes at once, and return the rest."""
+    try:
+        return unsent[os.write(into.fileno(), unsent) :]
+    except BlockingIOError:
+        return unsent
+    except OSError:
+        return unsent[:0]  # ssh ended: reading its answer tells why
+
+
+def _telling(said: bytes) -> str:
+    """Return the line that tells most of what ssh, or a login, said at its end."""
+    lines = [line.strip() for line in said.decode(errors="replace").splitlines()]
+    lines = [line for line in lines if line]
+    telling = [line for line in lines if not line.startswith(_NO_CAUSE)]
+    return (telling or lines or [""])[-1]
+
+
 def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
     if stream is None:
-        raise AssertionError("the child was started with pipes")
+        raise AssertionError("there is a connection")
     return stream
 
 
 def _parts(destination: str) -> tuple[str, str]:
+    """Return ``[user@]host`` and the port; neither user nor host can be taken for an option."""
     user, at, place = destination.rpartition("@")
-    host, colon, port = place, "", ""
-    if not place.endswith("]"):
-        host, colon, port = place.rpartition(":")
-        if not colon or (":" in host and not host.startswith("[")):
-            host, port = place, ""
-    good = host.strip("[]") and set(user + host) <= _ALLOWED and not destination.startswith("-")
-    if not good or (at and not user) or host.startswith("-") or (colon and not _is_port(port)):
+    if place.startswith("["):
+        host, bracket, rest = place[1:].partition("]")
+        good = bool(bracket) and rest[:1] in ("", ":") and ":" in host
+    else:
+        host, rest = place, ""
+        if place.count(":") == 1:  # with more of them it is an address of IPv6
+            host, _, port = place.partition(":")
+            rest = f":{port}"
+        good = True
+    good = good and _is_name(host, _IN_HOSTS) and (not at or _is_name(user, _IN_USERS))
+    if not good or (rest and not _is_port(rest[1:])):
         raise HomenodeError(
             f"{destination[:60]!r} names no host", hint="xen+ssh://[user@]host[:port]/"
         )
-    return f"{user}{at}{host.strip('[]')}", port
+    return f"{user}{at}{host}", rest[1:]
+
+
+def _is_name(text: str, letters: frozenset[str]) -> bool:
+    return bool(text) and set(text) <= letters and not text.startswith("-")
 
 
 def _is_port(text: str) -> bool:
@@ -263,20 +357,22 @@ class RemoteStorage:
     def read(self, path: str, *, most: int) -> bytes | None:
         """Return the first `most` bytes of the file, None if there is none."""
         where = shlex.quote(path)
-        output = self._gateway.script(f"if test -e {where}; then head -c {most} {where}; fi")
-        if output.status:
-            raise self._cannot("read", path, output)
-        return output.stdout.encode() or None
+        answer = self._gateway.script(f"test -e {where} || exit {_NO_FILE}; head -c {most} {where}")
+        if answer.status == _NO_FILE:
+            return None
+        if answer.status:
+            raise self._cannot("read", path, answer)
+        return answer.stdout
 
     def replace(self, path: str, data: bytes) -> None:
-        """Put `data`, a text with a newline at its end, in place of the file."""
+        """Put `data`, a text, in place of the file, wholly or not at all."""
         where, beside = shlex.quote(path), shlex.quote(path + ".new")
-        output = self._gateway.script(
-            f"cat > {beside} && mv {beside} {where} || {{ rm -f {beside}; false; }}",
+        answer = self._gateway.script(
+            f"cat > {beside} && mv -fT {beside} {where} || {{ rm -f {beside}; false; }}",
             stdin=data.decode(),
         )
-        if output.status:
-            raise self._cannot("write", path, output)
+        if answer.status:
+            raise self._cannot("write", path, answer)
 
     def lock(self, path: str, *, wait_s: float) -> AbstractContextManager[None]:
         """Return an exclusive lock (flock) on the file, which ends with the connection."""
@@ -301,8 +397,6 @@ class RemoteStorage:
         finally:
             self._gateway.let_go()
 
-    def _cannot(self, do: str, path: str, output: Output) -> HomenodeError:
-        words = output.stderr.strip().splitlines()
-        return HomenodeError(
-            f"{self._gateway.name}{path}: cannot {do} it: {words[-1] if words else output.status}"
-        )
+    def _cannot(self, do: str, path: str, answer: _Answer) -> HomenodeError:
+        said = _telling(answer.stderr) or f"status {answer.status}"
+        return HomenodeError(f"{self._gateway.name}{path}: cannot {do} it: {said}")

@@ -10,6 +10,7 @@ What is said here of xl was tried with 4.17.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from threading import current_thread, get_ident, main_thread
 from time import sleep, time
 
 from homenode.bitmap import CpuMap, NodeMap
@@ -68,6 +69,7 @@ class XenDriver:
         self._clock = clock
         self._ledger: Ledger | None = None
         self._cpus = CpuMap()
+        self._gateways: dict[int, Gateway | None] = {}
 
     @property
     def ledger(self) -> Ledger:
@@ -146,16 +148,29 @@ class XenDriver:
         if not decision.fits or request.uuid is None:
             raise HomenodeError(f"{request.name!r} is not placed, so it is not created")
         path = self._config_path(request.uuid)
-        timeout_s = CREATE_S + CREATE_S_PER_GIB * request.memory_kib / (1 << 20)
-        self.gateway.storage.replace(path, config.text.encode())
+        xl = Xl(self._own_gateway())
+        xl.gateway.storage.replace(path, config.text.encode())
         try:
-            self._xl.checked(["sh", "-c", _CREATE, path], "create", timeout_s=timeout_s)
+            self._run_xl(xl, path, request)
         except BaseException as error:
-            left = self._take_away(request.uuid, path)
+            left = _take_away(xl, request.uuid, path)
             if left and isinstance(error, HomenodeError):
                 raise Undone(f"{error}; what was there of it is destroyed") from None
             raise
-        self.gateway.run(["sh", "-c", _CREATED, path])
+        xl.gateway.run(["sh", "-c", _CREATED, path])
+
+    def _own_gateway(self) -> Gateway:
+        """Return a gateway for this thread: a connection serves one at a time."""
+        if current_thread() is main_thread():
+            return self.gateway
+        own = self._gateways.setdefault(get_ident(), None) or self.gateway.another()
+        self._gateways[get_ident()] = own
+        return own
+
+    def _run_xl(self, xl: Xl, path: str, request: GuestRequest) -> None:
+        """Have xl create the guest of the config at `path`; raises if it does not."""
+        timeout_s = CREATE_S + CREATE_S_PER_GIB * request.memory_kib / (1 << 20)
+        xl.checked(["sh", "-c", _CREATE, path], "create", timeout_s=timeout_s)
 
     def make_room(self, kib: int) -> Shrunk | None:
         """Have dom0 give up so much memory, where xl itself would; see `xen_dom0`."""
@@ -286,25 +301,22 @@ class XenDriver:
             guests.append(known._replace(state="building") if building else known)
         return Snapshot(seen.host.replace(taken_at=self._clock()), tuple(guests))
 
-    # --- tidying up ---
 
-    def _take_away(self, uuid: str, path: str) -> bool:
-        """Leave nothing of a guest whose creation failed; return whether there was anything.
+def _take_away(xl: Xl, uuid: str, path: str) -> bool:
+    """Leave nothing of a guest whose creation failed; return whether there was anything.
 
-        xl may have been ended with the guest half built, or may still be at it behind a
-        connection that is gone.
-        """
-        try:
-            self.gateway.run(["sh", "-c", _GIVE_UP, path])
-            rows = xl_list.parse_list(
-                self._printed(xen_snapshot.LIST), nodes=NodeMap(), source=f"{self.uri}: xl list"
-            )
-            left = [row for row in rows if row.uuid == uuid]
-            for row in left:
-                self._xl("destroy", str(row.id))
-        except HomenodeError:
-            return False  # the first error is what the user has to hear of
-        return bool(left)
+    xl that is ended leaves its guest half built, and may still be at it behind a connection that
+    is gone.
+    """
+    try:
+        xl.gateway.run(["sh", "-c", _GIVE_UP, path])
+        rows = xl_list.parse_list(xl("list", "-v"), nodes=NodeMap(), source="xl list -v")
+        left = [row for row in rows if row.uuid == uuid]
+        for row in left:
+            xl("destroy", str(row.id))
+    except HomenodeError:
+        return False  # the first error is what the user has to hear of
+    return bool(left)
 
 
 def dump_stall_s(kib: int) -> float:
