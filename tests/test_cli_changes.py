@@ -121,11 +121,12 @@ def test_a_failure_has_its_exit_status_and_one_line(tmp_path, run, state, step, 
     assert run("claims")[1] == "nothing is claimed\n"
 
 
-def test_what_was_done_before_an_error_is_in_the_document(tmp_path, run):
+def test_one_bad_file_of_several_keeps_all_from_being_created(tmp_path, run, document):
     files = [config(tmp_path, "web1"), config(tmp_path, "web2", "memory = [")]
     status, out, err = run("create", "--json", *files)
     assert status == ExitStatus.BAD_INPUT
-    assert [guest["created"]["name"] for guest in json.loads(out)["guests"]] == ["web1"]
+    assert out == ""
+    assert [guest["name"] for guest in document("list")["guests"]] == ["Domain-0"]
     assert err.startswith("homenode: web2.cfg:6:")
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from homenode.cli.main import main
 
+CAPTURE = Path(__file__).parent / "data" / "xen-captures" / "n4" / "guests"
 DOCUMENT = (Path(__file__).parent.parent / "docs" / "json.md").read_text()
 
 
@@ -38,6 +39,8 @@ def documents(tmp_path, monkeypatch, capsys):
     refusal = run("explain", str(tmp_path / "big.cfg"))
     created = run("create", str(tmp_path / "web.cfg"))
     listed = run("list")
+    main(["check", "-c", f"capture:{CAPTURE}", "--json"])
+    found = json.loads(capsys.readouterr().out)
     return {
         "decision": decision,
         "share": decision["memory"][0],
@@ -47,6 +50,8 @@ def documents(tmp_path, monkeypatch, capsys):
         "guest": listed["guests"][1],
         "claim": run("claims")["claims"][0],
         "affinity": run("affinity", "web", "1"),
+        "explained": run("explain", "web"),
+        "finding": found["findings"][0],
         "snapshot": run("topology"),
     }
 

@@ -60,7 +60,15 @@ class Created(NamedTuple):
     planned: Planned
     guest: Guest | None
     warnings: tuple[Warned, ...]
-    error: HomenodeError | None = None
+    error: BaseException | None = None
+
+
+class StoppedError(KeyboardInterrupt):
+    """Creating was interrupted: `outcomes` are of the guests whose creation had begun."""
+
+    def __init__(self, outcomes: Sequence[Created]) -> None:
+        super().__init__("homenode list tells what was created")
+        self.outcomes = outcomes
 
 
 def create(  # noqa: PLR0913 - the driver and the file, and how
@@ -108,13 +116,38 @@ def create_all(  # noqa: PLR0913 - the driver and the files, and how
             # A driver without a ledger only looks, and says so itself.
             driver.create(plans[0].request, plans[0].decision, plans[0].config)
         return tuple(Created(planned, None, planned.warnings) for planned in plans)
-    plans, serial = _promised(driver, ledger, configs, uuids, overrides)
-    for at, planned in enumerate(plans):
-        if not planned.decision.fits:
-            again = partial(_promised, driver, ledger, [configs[at]], [uuids[at]], overrides)
-            plans[at], serial = _with_room(driver, planned, again, serial=serial)
-    errors = _built(driver, ledger, plans, jobs=jobs)
-    return _settled(driver, ledger, plans, errors, serial=serial)
+    try:
+        plans, serial = _promised(driver, ledger, configs, uuids, overrides)
+        for at, planned in enumerate(plans):
+            if not planned.decision.fits:
+                again = partial(_promised, driver, ledger, [configs[at]], [uuids[at]], overrides)
+                plans[at], serial = _with_room(driver, planned, again, serial=serial)
+        errors = _built(driver, ledger, plans, jobs=jobs)
+        outcomes = _settled(driver, ledger, plans, errors, serial=serial)
+    except KeyboardInterrupt:
+        _void(driver, ledger)
+        raise StoppedError(()) from None
+    except BaseException:
+        _void(driver, ledger)
+        raise
+    if any(isinstance(error, KeyboardInterrupt) for error in errors):
+        raise StoppedError(outcomes)
+    return outcomes
+
+
+def _void(driver: Driver, ledger: Ledger) -> None:
+    """End our own claims of guests that are not there."""
+    try:
+        owed = {
+            claim.uuid
+            for claim in ledger.read()
+            if claim.state == "pending" and claim.creator == ledger.creator
+        }
+        there = {guest.uuid for guest in driver.snapshot("guests").guests} if owed else set()
+        for uuid in owed - there:
+            ledger.drop(str(uuid))
+    except HomenodeError:
+        return  # they end by their expiry
 
 
 def _promised(
@@ -180,59 +213,55 @@ def _with_room(
 
 def _built(
     driver: Driver, ledger: Ledger, plans: Sequence[Planned], *, jobs: int
-) -> list[HomenodeError | None]:
-    """Create the guests that fit; return the error of each that could not be created.
+) -> list[BaseException | None]:
+    """Create the guests that fit; return what kept each from being created.
 
-    Whatever goes wrong, the promise to a guest that is not there is void.
+    Whatever it was, the promise to a guest that is not there is void. Once it was an interruption,
+    what has begun is finished or taken back, and what has not begun is not.
     """
     fitting = [planned for planned in plans if planned.decision.fits]
-    try:
-        if jobs < 2 or len(fitting) < 2:
-            # In this thread, which is the one that is interrupted.
-            built = [_error_of(driver, planned) for planned in fitting]
-        else:
-            built = _built_together(driver, fitting, jobs=jobs)
-    except BaseException:
-        _void(ledger, driver, fitting)
-        raise
+    if jobs < 2 or len(fitting) < 2:
+        built = _built_in_turn(driver, fitting)
+    else:
+        built = _built_together(driver, fitting, jobs=jobs)
     for planned, error in zip(fitting, built, strict=True):
         if error is not None:
             _try_to_drop(ledger, str(planned.request.uuid))
+        if error is not None and not isinstance(error, (HomenodeError, KeyboardInterrupt)):
+            raise error
     errors = iter(built)
     return [next(errors) if planned.decision.fits else None for planned in plans]
 
 
+def _built_in_turn(driver: Driver, plans: Sequence[Planned]) -> list[BaseException | None]:
+    # In this thread, which is the one that is interrupted.
+    built: list[BaseException | None] = []
+    for planned in plans:
+        stopped = built[-1] if built and isinstance(built[-1], KeyboardInterrupt) else None
+        built.append(stopped or _error_of(driver, planned))
+    return built
+
+
 def _built_together(
     driver: Driver, plans: Sequence[Planned], *, jobs: int
-) -> list[HomenodeError | None]:
-    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - only for many
+) -> list[BaseException | None]:
+    from concurrent.futures import ThreadPoolExecutor, wait  # noqa: PLC0415 - only for many
 
     with ThreadPoolExecutor(jobs) as pool:
+        tasks = [pool.submit(_error_of, driver, planned) for planned in plans]
         try:
-            return list(pool.map(lambda planned: _error_of(driver, planned), plans))
-        except BaseException:
-            # What has begun is finished, what has not begun is not.
+            wait(tasks)
+        except KeyboardInterrupt:
             pool.shutdown(cancel_futures=True)
-            raise
+    return [KeyboardInterrupt() if task.cancelled() else task.result() for task in tasks]
 
 
-def _error_of(driver: Driver, planned: Planned) -> HomenodeError | None:
+def _error_of(driver: Driver, planned: Planned) -> BaseException | None:
     try:
         driver.create(planned.request, planned.decision, planned.config)
-    except HomenodeError as error:
+    except BaseException as error:  # noqa: BLE001 - it is given to the caller
         return error
     return None
-
-
-def _void(ledger: Ledger, driver: Driver, plans: Sequence[Planned]) -> None:
-    """End the claims of those guests that are not there."""
-    try:
-        there = {guest.uuid for guest in driver.snapshot("guests").guests}
-    except HomenodeError:
-        return  # they end by their expiry
-    for planned in plans:
-        if planned.request.uuid not in there:
-            _try_to_drop(ledger, str(planned.request.uuid))
 
 
 def destroy(driver: Driver, guest: Guest) -> None:
@@ -358,7 +387,7 @@ def _settled(
     driver: Driver,
     ledger: Ledger,
     plans: Sequence[Planned],
-    errors: Sequence[HomenodeError | None],
+    errors: Sequence[BaseException | None],
     *,
     serial: int,
 ) -> tuple[Created, ...]:
@@ -386,6 +415,7 @@ def _settled(
     return tuple(
         found.get(planned.request.uuid) or Created(planned, None, planned.warnings, error)
         for planned, error in zip(plans, errors, strict=True)
+        if not isinstance(error, KeyboardInterrupt)
     )
 
 

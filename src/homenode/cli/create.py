@@ -19,7 +19,7 @@ from homenode.cli.guest_text import guest_document, node_words
 from homenode.drawing import name_text
 from homenode.errors import ExitStatus, HomenodeError
 from homenode.guest import Guest
-from homenode.lifecycle import Created, Wanted, create_all
+from homenode.lifecycle import Created, StoppedError, Wanted, create_all
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -74,8 +74,10 @@ def run(arguments: list[str]) -> int:
             dry_run=chosen.dry_run,
             jobs=chosen.jobs,
         )
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt("homenode list tells what was created") from None
+    except StoppedError as stopped:
+        # What was done has been done.
+        _print(stopped.outcomes, chosen)
+        raise
     _print(outcomes, chosen)
     errors = [created.error for created in outcomes if created.error is not None]
     if errors:

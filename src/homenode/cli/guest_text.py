@@ -7,6 +7,7 @@ from homenode.arrival import landed
 from homenode.bitmap import NodeMap
 from homenode.cli.common import colours_wanted
 from homenode.guest import Guest
+from homenode.residency import Residency
 from homenode.units import format_memory
 
 _WIDEST = 10_000
@@ -14,8 +15,11 @@ MOST_SHARES = 4
 """Sizes that a line tells apart when it says where memory is; the rest is summed up."""
 
 
-def guest_document(guest: Guest) -> dict[str, object]:
-    """Return a guest as ``--json`` prints it: null is unknown, ``match`` is in percent."""
+def guest_document(guest: Guest, ran: Residency | None = None) -> dict[str, object]:
+    """Return a guest as ``--json`` prints it: null is unknown, shares are in percent.
+
+    `ran` is where it ran, if that was watched.
+    """
     memory = guest.memory_by_node
     return {
         "name": guest.name,
@@ -28,7 +32,12 @@ def guest_document(guest: Guest) -> dict[str, object]:
         "memory_kib": guest.memory_kib,
         "node_affinity": None if guest.node_affinity is None else list(guest.node_affinity),
         "memory": None if memory is None else memory_document(memory.kib),
+        "memory_source": None if memory is None else memory.source,
+        "memory_taken_at": None if memory is None else memory.taken_at,
         "match": landed(guest).match,
+        "residency": None if ran is None else ran.residency,
+        "locality": None if ran is None else ran.locality,
+        "held": None if guest.held is None else list(guest.held),
     }
 
 

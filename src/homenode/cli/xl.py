@@ -159,8 +159,6 @@ def _create(driver: "Driver", call: Call, creation: Creation) -> int:
             overrides=Overrides(),
             new_uuid=_new_uuid,
         )
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt("homenode list tells whether it was created") from None
     except HomenodeError as error:
         if attended is not None and attended.process is not None:
             print(f"homenode: {error}", file=sys.stderr)

@@ -36,6 +36,9 @@ CREATE_S = 600.0
 CREATE_S_PER_GIB = 2.0
 """How long ``xl create`` may take: it waits for other creations, and for memory to be cleared."""
 
+LOCK_S = 300.0
+"""How long to wait for others that decide: each takes as long as a look at the host."""
+
 DUMP_S = 15.0
 DUMP_PAUSE_S = 0.1
 
@@ -80,6 +83,7 @@ class XenDriver:
                 f"{STATE}/ledger.json",
                 boot_id=boot.stdout.strip() or "unknown",
                 clock=self._clock,
+                wait_s=LOCK_S,
                 storage=self.gateway.storage,
                 creator=self.gateway.process(),
                 lives=self.gateway.lives,

@@ -1,0 +1,213 @@
+"""What is wrong with the guests of a host as they are, and what would mend it.
+
+Pure: a snapshot in, findings out. A finding is something to mend; what cannot be told is a
+question, with the way to its answer, and nothing to mend.
+"""
+
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
+
+from homenode.arrival import landed
+from homenode.bitmap import CpuMap, NodeMap
+from homenode.drivers.base import Snapshot
+from homenode.guest import Guest, GuestRequest
+from homenode.holding import DRIFTING
+from homenode.host import Host
+from homenode.placement import View, place, policy
+from homenode.placement.view import ShareRule, equal_shares
+from homenode.residency import Residency
+from homenode.units import format_memory
+
+Code = Literal[
+    "cpus-away-from-memory",
+    "soft-drifts",
+    "memory-elsewhere",
+    "more-nodes-than-needed",
+    "affinity-fixed",
+    "runs-elsewhere",
+    "memory-unknown",
+]
+
+LEAST_RESIDENCY = 90
+"""In percent: a busy guest that is less at home than this is found."""
+
+LEAST_SHARE = 5
+"""In percent of a guest's memory: less than this elsewhere is no finding (Xen's own structures,
+pages of the start)."""
+
+
+class Finding(NamedTuple):
+    """One thing that is not as it should be: a stable code, the facts, and a command to mend it.
+
+    `is_question` marks what is only not known.
+    """
+
+    code: Code
+    guest: str
+    text: str
+    remedy: str
+    is_question: bool = False
+
+
+def check(
+    seen: Snapshot,
+    *,
+    residency: Mapping[int, Residency] | None = None,
+    share_rule: ShareRule = equal_shares,
+) -> tuple[Finding, ...]:
+    """Return what is found of all guests but dom0, in their order.
+
+    `residency` is by the id of guests, where it was sampled.
+    """
+    found: list[Finding] = []
+    for guest in seen.guests:
+        if guest.is_control or guest.state in ("building", "dying"):
+            continue
+        found += _of(guest, seen, share_rule)
+        ran = None if residency is None or guest.id is None else residency.get(guest.id)
+        if ran is not None:
+            found += _running(guest, ran)
+    return tuple(found)
+
+
+def _of(guest: Guest, seen: Snapshot, share_rule: ShareRule) -> list[Finding]:
+    host = seen.host
+    runs_on = _nodes_of(guest, host)
+    found = _memory(guest, runs_on) + _affinity(guest, host)
+    drift = _drift(guest, host)
+    if drift is not None:
+        found.append(drift)
+    if not found:
+        found += _wide(guest, seen, share_rule)
+    return found
+
+
+def _nodes_of(guest: Guest, host: Host) -> NodeMap:
+    """Return the nodes that the guest's vcpus may run on."""
+    pool = host.pool(guest.pool).cpus
+    return host.nodes_of(CpuMap.union(vcpu.hard for vcpu in guest.vcpus) & pool)
+
+
+def _memory(guest: Guest, runs_on: NodeMap) -> list[Finding]:
+    memory = guest.memory_by_node
+    if memory is None:
+        text = "nobody has seen where its memory is"
+        return [Finding("memory-unknown", guest.name, text, "homenode check --pages", True)]  # noqa: FBT003 - a question
+    where = landed(guest, runs_on)
+    if where.elsewhere_kib and _counts(where.elsewhere_kib, memory.kib):
+        away = _sizes(where.elsewhere_kib)
+        text = f"its vcpus may only run on {runs_on.named}, and {away}: that part is never local"
+        return [Finding("cpus-away-from-memory", guest.name, text, _back(guest, memory.kib))]
+    if guest.node_affinity is None:
+        return []
+    where = landed(guest)
+    if where.elsewhere_kib and _counts(where.elsewhere_kib, memory.kib):
+        text = (
+            f"its memory should be on {guest.node_affinity.named}, and"
+            f" {_sizes(where.elsewhere_kib)} (Xen keeps back memory for DMA and what it scrubs,"
+            " and then takes another node's)"
+        )
+        move = f"homenode affinity {_word(guest.name)} {guest.node_affinity} --move"
+        return [Finding("memory-elsewhere", guest.name, text, move)]
+    return []
+
+
+def _counts(elsewhere_kib: Mapping[int, int], by_node: Mapping[int, int]) -> bool:
+    return sum(elsewhere_kib.values()) * 100 >= sum(by_node.values()) * LEAST_SHARE
+
+
+def _sizes(kib: Mapping[int, int]) -> str:
+    return ", ".join(f"{format_memory(size)} is on node {node}" for node, size in kib.items())
+
+
+def _back(guest: Guest, by_node: Mapping[int, int]) -> str:
+    """Return the command that brings the vcpus to where the most of the memory is."""
+    most = max(by_node, key=lambda node: (by_node[node], -node))
+    return f"homenode affinity {_word(guest.name)} {most} --hard"
+
+
+def _affinity(guest: Guest, host: Host) -> list[Finding]:
+    """Find a node affinity that the masks do not explain: libxl has fixed it."""
+    if guest.node_affinity is None or not guest.vcpus:
+        return []
+    pool = host.pool(guest.pool).cpus
+    allowed = CpuMap.union(vcpu.hard for vcpu in guest.vcpus) & pool
+    preferred = CpuMap.union(vcpu.soft for vcpu in guest.vcpus) & allowed
+    follows = host.nodes_of(preferred or allowed)
+    if guest.node_affinity <= follows or not preferred:
+        return []
+    text = (
+        f"its masks are of {follows.named}, and new memory comes from"
+        f" {guest.node_affinity.named}: libxl placed it, and that stays through vcpu-pin"
+    )
+    move = f"homenode affinity {_word(guest.name)} {follows} --move"
+    return [Finding("affinity-fixed", guest.name, text, move)]
+
+
+def _drift(guest: Guest, host: Host) -> Finding | None:
+    pool = host.pool(guest.pool)
+    if pool.scheduler not in DRIFTING:
+        return None
+    drifting = CpuMap(
+        vcpu.id
+        for vcpu in guest.vcpus
+        if (vcpu.soft & vcpu.hard & pool.cpus)
+        and len(host.nodes_of(vcpu.hard & pool.cpus)) > 1
+        and host.nodes_of(vcpu.soft & vcpu.hard & pool.cpus) < host.nodes_of(vcpu.hard & pool.cpus)
+    )
+    if not drifting:
+        return None
+    preferred = CpuMap.union(vcpu.soft for vcpu in guest.vcpus if vcpu.id in drifting)
+    nodes = host.nodes_of(preferred & pool.cpus)
+    text = f"vcpu {drifting} only prefers {nodes.named}, which {pool.scheduler} does not heed"
+    return Finding(
+        "soft-drifts", guest.name, text, f"homenode affinity {_word(guest.name)} {nodes} --hard"
+    )
+
+
+def _wide(guest: Guest, seen: Snapshot, share_rule: ShareRule) -> list[Finding]:
+    """Find a guest on several nodes that one could hold."""
+    nodes = guest.node_affinity
+    memory = guest.memory_by_node
+    if nodes is None or memory is None or guest.virtual_nodes:
+        return []
+    on = NodeMap(node for node, kib in memory.kib.items() if kib)
+    if len(on) < 2:
+        return []
+    request = as_request(guest)
+    view = View(seen.host, seen.guests, {}, share_rule).without([guest])
+    decision = place(view, request, policy("nodes,distance"))
+    if not decision.fits or len(decision.nodes) > 1:
+        return []
+    text = f"its memory is on {on.named}, and {decision.nodes.named} alone could hold the guest"
+    move = f"homenode affinity {_word(guest.name)} {decision.nodes} --hard --move"
+    return [Finding("more-nodes-than-needed", guest.name, text, move)]
+
+
+def _running(guest: Guest, ran: Residency) -> list[Finding]:
+    if ran.residency is None or ran.residency >= LEAST_RESIDENCY:
+        return []
+    memory = guest.memory_by_node.kib if guest.memory_by_node else {}
+    home = NodeMap(node for node, kib in memory.items() if kib)
+    text = f"it ran {ran.residency} % of its time on {home.named}, where its memory is"
+    return [Finding("runs-elsewhere", guest.name, text, _back(guest, memory))]
+
+
+def as_request(guest: Guest) -> GuestRequest:
+    """Return a running guest as if it were wanted anew: its size, its pool, any node."""
+    kib = guest.memory_kib or 0
+    return GuestRequest(
+        guest.name,
+        len(guest.vcpus) or 1,
+        kib,
+        guest_memory_kib=kib,
+        type=guest.type,
+        pool=guest.pool,
+    )
+
+
+def _word(name: str) -> str:
+    """Return a name as a shell takes it."""
+    from shlex import quote  # noqa: PLC0415 - only where something is found
+
+    return quote(name)
