@@ -13,6 +13,8 @@ help:
 	@echo "make test   unit, property and conformance tests"
 	@echo "make test-xen  tests on a real Xen, booted under qemu (fetches it; skips where it cannot)"
 	@echo "make lint   ruff, mypy, import-linter"
+	@echo "make test-xen  the integration tests, in the dom0 of a real Xen under qemu"
+	@echo "make proof  stock xl beside homenode, on that Xen: prints the table of docs/proof.md"
 	@echo "make bench  measure the search and the command (prints ratios, fails nothing)"
 	@echo "make wheel  build the wheel into dist/"
 
@@ -37,6 +39,9 @@ test: $(READY)
 # An interrupted pytest stops its lab.
 test-xen: $(READY)
 	timeout --foreground --signal=INT --kill-after=60 40m $(BIN)/python -m pytest tests/xen -ra
+
+proof: $(READY)
+	$(BIN)/python -m proof.table
 
 lint: $(READY)
 	$(BIN)/ruff check

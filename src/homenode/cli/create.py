@@ -95,7 +95,7 @@ def _print(outcomes: "Sequence[Created]", chosen: "Namespace") -> None:
         return
     for created in outcomes:
         if created.error is None:
-            print("\n".join(_lines(created, dry_run=chosen.dry_run)))
+            print("\n".join(created_lines(created, dry_run=chosen.dry_run)))
 
 
 def _new_uuid() -> str:
@@ -123,7 +123,8 @@ def _document(created: Created) -> dict[str, object]:
     }
 
 
-def _lines(created: Created, *, dry_run: bool) -> list[str]:
+def created_lines(created: Created, *, dry_run: bool) -> list[str]:
+    """Return what came of a request as people read it."""
     planned = created.planned
     if created.guest is not None:
         return [_headline(created.guest, created), *warning_lines(created.warnings)]

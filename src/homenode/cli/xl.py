@@ -34,7 +34,8 @@ Everything is xl's own, with its exit status, terminal, input and signals, but f
       on standard error. nodes="0-1" and nodes_policy="spread" may be in the file or among the
       arguments, which outrank it. All of xl's options go to xl, which runs on this terminal; once
       it has run, its exit status is ours. A guest that does not fit is not created (exit status
-      1). A dry run (-n), and what xl refuses, go to xl as they are.
+      1). A dry run (-n), and what xl refuses, go to xl as they are; behind ssh, CONFIG is the
+      host's then.
       With -c and -F xl goes on when the guest runs. homenode then looks twice a second whether it
       does, settles the claim when it does, and waits for xl. With -c it tells where the guest
       went when the console is left; with -p as well it settles when someone unpauses the guest.
@@ -204,13 +205,13 @@ def _attended(driver: "Driver", call: Call, creation: Creation) -> "AttendedXen 
 
 
 def _tell(created: "Created", creation: Creation) -> None:
-    from homenode.cli.create import _lines  # noqa: PLC0415 - only here
+    from homenode.cli.create import created_lines  # noqa: PLC0415 - only here
     from homenode.cli.decision_text import warning_lines  # noqa: PLC0415 - the same
 
     if created.guest is not None and creation.is_quiet:
         lines = warning_lines(created.warnings)
     else:
-        lines = _lines(created, dry_run=False)
+        lines = created_lines(created, dry_run=False)
     for line in lines:
         print(line, file=sys.stderr)
 

@@ -47,7 +47,8 @@ _ENDED = (124, 128 + 9, 128 + 15)
 """The exit statuses by which ``timeout`` tells that it ended a command: its own if that heeded the
 signal, and that of the last signal (KILL; TERM, where ``timeout`` is busybox's)."""
 
-_CANNOT_RUN = {126: "Permission denied", 127: "No such file or directory"}
+_NOT_THERE = 127
+_CANNOT_RUN = {126: "Permission denied", _NOT_THERE: "No such file or directory"}
 """The exit statuses by which shells, and ``timeout``, tell that they cannot run a program."""
 
 _NO_FILE = 44
@@ -71,9 +72,20 @@ class _Answer(NamedTuple):
 class SshGateway:
     """The host `destination` (``[user@]host[:port]``), reached when something is run there."""
 
-    __slots__ = ("_child", "_destination", "_mark", "_port", "_process", "_said", "_words", "name")
+    __slots__ = (
+        "_child",
+        "_destination",
+        "_mark",
+        "_port",
+        "_process",
+        "_said",
+        "_told",
+        "_words",
+        "name",
+    )
 
     def __init__(self, destination: str) -> None:
+        self._told = destination
         self._destination, self._port = _parts(destination)
         self._words = _ssh_words()
         self._child: subprocess.Popen[bytes] | None = None
@@ -107,17 +119,12 @@ class SshGateway:
         if status in _ENDED and monotonic() - started >= timeout_s:
             raise hanging(self.name, words, timeout_s)
         if status in _CANNOT_RUN and not self._can_run(words[0]):
-            raise missing(self.name, words[0], _CANNOT_RUN[status])
+            raise missing(self.name, words[0], _CANNOT_RUN[status if words[0] else _NOT_THERE])
         return Output(status, stdout.decode(errors="replace"), stderr.decode(errors="replace"))
 
     def another(self) -> "SshGateway":
         """Return another connection to the same host."""
-        port = f":{self._port}" if self._port else ""
-        host = self._destination
-        if port and ":" in host:
-            user, at, address = host.rpartition("@")
-            host = f"{user}{at}[{address}]"
-        return SshGateway(f"{host}{port}")
+        return SshGateway(self._told)
 
     def interactive(self, words: Sequence[str]) -> list[str]:
         """Return the ssh command that runs `words` there, with this terminal if there is one.
@@ -170,7 +177,10 @@ class SshGateway:
         _pipe(self._said).close()
 
     def _can_run(self, program: str) -> bool:
-        return self.script(f"command -v {shlex.quote(program)} >/dev/null").status == 0
+        # `command -v` finds files that cannot be run, too, if they are named by a path.
+        found = f"p=$(command -v {shlex.quote(program)})"
+        runs = 'case $p in */*) test -f "$p" && test -x "$p" ;; esac'
+        return self.script(f"{found} && {runs}").status == 0
 
     def _given(self, command: str, stdin: str) -> str:
         redirected = "2>&1 >&3 3>&- 9>&-"

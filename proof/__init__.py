@@ -1,0 +1,1 @@
+"""What homenode is for, shown on a real hypervisor."""
