@@ -395,3 +395,20 @@ def test_any_config_is_a_sound_request_or_one_clear_line(config, host):
         assert made.explicit.nodes
         assert made.explicit.nodes <= host.node_map
     assert made.explicit is None or made.node_count is None
+
+
+@pytest.mark.parametrize(
+    ("slip", "meant"),
+    [
+        ("cpus_sfot", "cpus_soft"),
+        ("node", "nodes"),
+        ("nodes_polcy", "nodes_policy"),
+        ("cpu", "cpus"),
+    ],
+)
+def test_a_setting_that_is_a_slip_away_is_refused_where_xl_would_ignore_it(slip, meant):
+    text = f'name = "a"\nmemory = 64\n{slip} = "0"\n'
+    with pytest.raises(ParseError) as caught:
+        request(GuestConfig.parse(text, source="a.cfg"), HOST)
+    assert str(caught.value).startswith("a.cfg:3:")
+    assert meant in str(caught.value)

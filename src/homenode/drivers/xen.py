@@ -51,6 +51,8 @@ to memory that is in no cache)."""
 
 _TRIES = 3
 
+_NOT_PINNED = "Could not set affinity"
+
 _CREATE = 'echo $$ > "$0.pid"; exec xl create "$0"'
 _CREATED = 'rm -f "$0.pid"'
 _GIVE_UP = 'test -f "$0.pid" && kill "$(cat "$0.pid")" 2>/dev/null; rm -f "$0.pid" "$0"'
@@ -246,7 +248,11 @@ class XenDriver:
         return f"{STATE}/{uuid}.cfg"
 
     def _pin(self, guest: Guest, vcpu: str, mask: Masks) -> None:
-        self._xl("vcpu-pin", str(guest.id), vcpu, str(mask.hard), str(mask.soft))
+        words = ["vcpu-pin", str(guest.id), vcpu, str(mask.hard), str(mask.soft)]
+        output = self._xl.run(words)
+        # For all vcpus at once it ends with status 0 also when it failed.
+        if output.status or _NOT_PINNED in output.stderr:
+            raise self._xl.refusal(words, output)
 
     # --- looking ---
 

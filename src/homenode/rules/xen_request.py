@@ -30,6 +30,12 @@ MOST_VCPUS = 8192
 LARGEST_MIB = 1 << 34
 """16 PiB: what 4-level paging of a host could ever map."""
 
+_READ = (
+    "nodes", "nodes_policy", "cpus", "cpus_soft", "vnuma", "pool", "memory", "maxmem", "vcpus",
+    "maxvcpus",
+)  # fmt: skip
+"""The settings that decide where a guest goes; none of xl's others is a slip away from them."""
+
 _TYPES = ("pv", "pvh", "hvm")
 _BUILDERS = {"hvm": "hvm", "generic": "pv"}
 _UUID_GROUPS = [8, 4, 4, 4, 12]
@@ -58,6 +64,7 @@ def request(config: GuestConfig, host: Host) -> Requested:
     those, and each has its masks.
     """
     warnings: list[tuple[str, str]] = []
+    _refuse_misspelt(config)
     virtual_nodes = _virtual_nodes(config, host)
     vcpus = _vcpus(config, host, virtual_nodes)
     memory = _memory(config, virtual_nodes)
@@ -85,6 +92,27 @@ def request(config: GuestConfig, host: Host) -> Requested:
     warnings += _short_lists(config, asked)
     warnings += _affinity_warnings(asked, host)
     return Requested(asked, tuple(warnings))
+
+
+def _refuse_misspelt(config: GuestConfig) -> None:
+    """Refuse a setting that is nearly one of ours: xl ignores what it does not know."""
+    for name in config.values:
+        meant = next((known for known in _READ if _is_slip(name, known)), None)
+        if name not in _READ and meant is not None:
+            raise config.error(
+                f"there is no setting {name!r}, and xl would ignore it",
+                at=name,
+                hint=f"{meant} is meant?",
+            )
+
+
+def _is_slip(one: str, other: str) -> bool:
+    """Return whether two names are a letter apart, or two neighbours that changed places."""
+    while one and other and one[0] == other[0]:
+        one, other = one[1:], other[1:]
+    while one and other and one[-1] == other[-1]:
+        one, other = one[:-1], other[:-1]
+    return (len(one) < 2 and len(other) < 2) or (len(one) == 2 and one == other[::-1])
 
 
 def _name(config: GuestConfig) -> str:
