@@ -38,7 +38,7 @@ test: $(READY)
 
 # An interrupted pytest stops its lab.
 test-xen: $(READY)
-	timeout --foreground --signal=INT --kill-after=60 40m $(BIN)/python -m pytest tests/xen -ra
+	timeout --foreground --signal=INT --kill-after=60 50m $(BIN)/python -m pytest tests/xen -ra
 
 proof: $(READY)
 	$(BIN)/python -m proof.table
