@@ -124,21 +124,22 @@ def test_an_interrupted_creation_leaves_nothing(lab, number):
 
 
 def test_sixteen_at_once_never_get_the_same_memory_twice(lab):
-    """They would fill the host: what does not fit is refused, the rest is where it was decided."""
+    """They would fill the host: what does not fit is refused, the rest is where it was decided.
+
+    Four processes with four guests each: sixteen interpreters are too much for the emulated dom0.
+    """
     paths = [put(lab, f"g{number}", memory=200, vcpus=1) for number in range(16)]
-    run = "; ".join(
-        f"homenode create --json {path} >/root/g{number}.json 2>/root/g{number}.err & "
-        for number, path in enumerate(paths)
-    ).replace("& ;", "&")
+    run = " ".join(
+        f"homenode create --json {' '.join(paths[at::4])} >/root/at{at}.json &" for at in range(4)
+    )
     lab.run(f"{run} wait", timeout_s=600)
-    documents = [json.loads(lab.get(f"/root/g{number}.json") or b"null") for number in range(16)]
+    documents = [json.loads(lab.get(f"/root/at{at}.json")) for at in range(4)]
     decided = {
         made["decision"]["guest"]: made["decision"]
         for document in documents
-        if document
         for made in document["guests"]
     }
-    assert len(decided) == 16, [lab.get(f"/root/g{number}.err") for number in range(16)]
+    assert len(decided) == 16
     running = set(guests(lab))
     assert running == {name for name, decision in decided.items() if decision["fits"]}
     assert len(running) >= 12
