@@ -469,6 +469,15 @@ def test_a_connection_that_was_cut_while_nothing_went_over_it_is_one_line_too(tm
         assert gateway.run(["echo", "again"]).stdout == "again\n"
 
 
+@pytest.fixture
+def interrupts():
+    """Have SIGINT do what it does to a command; who runs the tests may have it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interrupts")
 def test_an_interrupt_leaves_no_half_answer_for_the_next_run(host):
     main_thread = threading.get_ident()
     with host.gateway() as gateway:
