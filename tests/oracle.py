@@ -127,7 +127,8 @@ def facts(view: View, request: GuestRequest, policy: Policy, chosen: tuple[int, 
         "usable": sum(memory.values()),
         "hole": max(0 if node in occupied(view) else memory[node] for node in chosen),
         "device_distance": sum(
-            min(host.distance(node, device) for node in chosen) for device in request.device_nodes
+            min(host.distance(node, device) for node in chosen)
+            for device in [near.node for near in request.devices]
         ),
         "share_skew": max(shares) - min(shares),
         "fits": covered

@@ -6,7 +6,17 @@ from hypothesis import strategies as st
 
 from homenode.bitmap import CpuMap, NodeMap
 from homenode.guest import Guest, GuestState, MemoryByNode, Vcpu, VirtualNode
-from homenode.host import Cpu, Cpupool, Device, Host, Node, NodeKind, PagePool, Reservation
+from homenode.host import (
+    Cpu,
+    Cpupool,
+    Device,
+    DeviceKind,
+    Host,
+    Node,
+    NodeKind,
+    PagePool,
+    Reservation,
+)
 
 GIB = 1 << 20
 
@@ -34,7 +44,7 @@ def nodes(draw, number):
     present = draw(maybe(sizes_kib))
     return Node(
         number,
-        kind=draw(st.sampled_from(get_args(NodeKind))),
+        kind=draw(maybe(st.sampled_from(get_args(NodeKind)))),
         present_kib=present,
         free_kib=draw(maybe(st.integers(0, present if present is not None else GIB))),
         reclaimable_kib=draw(maybe(sizes_kib)),
@@ -115,12 +125,21 @@ def hosts(draw, *, most_nodes=10, most_cores=4):
         nodes=[draw(nodes(number)) for number in numbers],
         distances=draw(maybe(distances)),
         latency_ns=draw(maybe(matrices(size))),
+        bandwidth_mb_s=draw(maybe(matrices(size))),
         name=draw(names),
         source=draw(names),
         hypervisor=draw(maybe(names)),
         pools=draw(cpupools(cpus)),
         devices=draw(
-            st.lists(st.builds(Device, names, maybe(st.sampled_from(numbers))), max_size=2)
+            st.lists(
+                st.builds(
+                    Device,
+                    names,
+                    maybe(st.sampled_from(numbers)),
+                    maybe(st.sampled_from(get_args(DeviceKind))),
+                ),
+                max_size=2,
+            )
         ),
         notes=draw(st.lists(names, max_size=2)),
         taken_at=draw(maybe(st.floats(0, 4e9))),
@@ -186,6 +205,7 @@ def guests(draw, host, *, name=names, most_vcpus=4):
         sizes_kib,
         st.lists(st.integers(10, 255), max_size=2).map(tuple),
         maybe(st.sampled_from(numbers)),
+        maybe(st.sampled_from([4, 2048])),
     )
     return Guest(
         draw(name),

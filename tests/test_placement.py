@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 import oracle
 from homenode.bitmap import CpuMap, NodeMap
 from homenode.errors import HomenodeError
-from homenode.guest import ExplicitNodes, Guest, GuestRequest, MemoryByNode, Vcpu, VirtualNode
+from homenode.guest import (
+    ExplicitNodes,
+    Guest,
+    GuestRequest,
+    MemoryByNode,
+    NearDevice,
+    Vcpu,
+    VirtualNode,
+)
 from homenode.host import Cpu, Cpupool, Host, Node, Reservation
 from homenode.placement import View, place, policy
 from homenode.placement.policies import POLICIES, parse_order
@@ -289,7 +297,9 @@ def test_renumbering_nodes_changes_only_their_names(data):
     )
     claimed = {new[node]: kib for node, kib in view.outstanding_kib.items()}
     before = place(view, request, name)
-    moved = request._replace(device_nodes=map_nodes(request.device_nodes))
+    moved = request._replace(
+        devices=tuple(device._replace(node=new[device.node]) for device in request.devices)
+    )
     after = place(View(renamed, guests, claimed), moved, name)
     assert after.nodes == map_nodes(before.nodes)
     assert after.facts == before.facts
@@ -510,7 +520,7 @@ def test_pins_of_another_pool_hold_nothing_here():
 
 
 def test_a_device_on_a_node_that_the_host_lacks_is_nowhere_near():
-    request = wanted(1, 1, device_nodes=NodeMap([0, 77]))
+    request = wanted(1, 1, devices=(NearDevice("a", 0), NearDevice("b", 77)))
     assert (
         dict(place(View(host([8, 8])), request, policy("balanced")).facts)["device_distance"] == 10
     )

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 import oracle
 from homenode.bitmap import CpuMap, NodeMap
-from homenode.guest import Guest, GuestRequest, MemoryByNode, Vcpu
+from homenode.guest import Guest, GuestRequest, MemoryByNode, NearDevice, Vcpu
 from homenode.host import Cpu, Cpupool, Host, Node, Reservation
 from homenode.placement.facts import FACTS
 from homenode.placement.policies import POLICIES, Policy, policy
@@ -96,7 +96,10 @@ def requests_on(draw, view):
         node_count=draw(st.one_of(st.none(), st.none(), st.integers(1, 4))),
         whole_cores=draw(st.integers(0, 4)) == 0,
         exclusive=draw(st.integers(0, 4)) == 0,
-        device_nodes=NodeMap(draw(st.sets(st.sampled_from(list(host.node_map)), max_size=2))),
+        devices=tuple(
+            NearDevice(str(node), node)
+            for node in draw(st.lists(st.sampled_from(list(host.node_map)), max_size=2))
+        ),
     )
 
 

@@ -65,7 +65,7 @@ def test_holes_unknown_distances_and_new_columns_are_read():
     ]  # fmt: skip
     assert [node.id for node in info.nodes] == [0, 3]
     assert info.distances == [[10, 21], [None, 10]]
-    assert [tuple(device) for device in info.devices] == [
+    assert [(device.address, device.node) for device in info.devices] == [
         ("0000:3b:00.0", 3),
         ("0000:00:1f.2", None),
     ]

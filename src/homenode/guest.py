@@ -6,6 +6,7 @@ Both are hypervisor-neutral; `homenode.rules` makes requests out of the hypervis
 from typing import Literal, NamedTuple
 
 from homenode.bitmap import CpuMap, NodeMap
+from homenode.host import NodeKind
 
 GuestState = Literal["building", "running", "paused", "dying"]
 
@@ -36,13 +37,18 @@ class MemoryByNode(NamedTuple):
 
 
 class VirtualNode(NamedTuple):
-    """A virtual NUMA node of a guest: its vcpus, its memory, and where it shall lie if said."""
+    """A virtual NUMA node of a guest: its vcpus, its memory, and where it shall lie if said.
+
+    `distances` is a row of the guest's own table of distances, in the order of its virtual nodes;
+    empty if it has none. `page_kib` is the size of its pages, None for that of the guest.
+    """
 
     id: int
     vcpus: CpuMap
     memory_kib: int
     distances: tuple[int, ...] = ()
     node: int | None = None
+    page_kib: int | None = None
 
 
 class Guest(NamedTuple):
@@ -88,6 +94,24 @@ class ExplicitNodes(NamedTuple):
     setting: str
 
 
+class NearDevice(NamedTuple):
+    """A device that the guest has or works with, and the node it hangs on.
+
+    `required`: the node has to be one of the guest's cpu nodes; else being near it is preferred.
+    """
+
+    address: str
+    node: int
+    required: bool = False
+
+
+class Tier(NamedTuple):
+    """Memory that is wanted from nodes without cpus, of one kind."""
+
+    kind: NodeKind
+    kib: int
+
+
 class GuestRequest(NamedTuple):
     """A guest that is wanted, as the decision sees it.
 
@@ -96,6 +120,12 @@ class GuestRequest(NamedTuple):
     vcpu, or are empty for "any cpu". `explicit` nodes are not searched, only checked;
     `node_count` fixes how many are. `whole_cores`: a physical core for each vcpu.
     `exclusive`: cpus that no other guest is pinned to, and a pin for each vcpu.
+
+    `page_kib` above the ordinary size are huge pages, which come from the pools of the nodes.
+    `excluded` nodes give neither cpus nor memory; nor do those where the guests named in
+    `apart_from` are. Where the cpu nodes have too little memory, `spill` lets the rest come from
+    nodes without cpus; `tier` is memory that is wanted from such nodes anyway. `split`: if it fits
+    no single node, the guest is to be given virtual nodes.
     """
 
     name: str
@@ -114,5 +144,10 @@ class GuestRequest(NamedTuple):
     page_kib: int = 4
     whole_cores: bool = False
     exclusive: bool = False
-    device_nodes: NodeMap = NodeMap()
+    devices: tuple[NearDevice, ...] = ()
+    excluded: NodeMap = NodeMap()
+    apart_from: tuple[str, ...] = ()
+    spill: bool = False
+    tier: Tier | None = None
+    split: bool = False
     max_memory_kib: int | None = None

@@ -11,7 +11,11 @@ from typing import Literal, NamedTuple, NoReturn, Self
 from homenode.bitmap import CpuMap, NodeMap
 from homenode.errors import HomenodeError
 
-NodeKind = Literal["dram", "cxl", "hbm", "gpu"]
+NodeKind = Literal["dram", "cxl", "hbm", "gpu", "pmem"]
+"""What a node's memory is: ordinary, behind CXL, high-bandwidth, a GPU's, or persistent."""
+
+DeviceKind = Literal["accelerator", "display", "network", "storage", "chipset", "other"]
+"""What a device is for; ``chipset`` is what every machine has, and no guest asks for."""
 
 LEVELS = ("llc", "die", "socket", "machine")
 """What a set of nodes can have in common, from near to far."""
@@ -36,6 +40,10 @@ class Cpu(NamedTuple):
     online: bool = True
 
 
+ORDINARY_PAGE_KIB = 64
+"""Pages of up to this size are a kernel's ordinary ones (64 KiB on some arm64 and POWER)."""
+
+
 class Reservation(NamedTuple):
     """Memory of a node that is free and yet not for guests, and why."""
 
@@ -54,13 +62,15 @@ class PagePool(NamedTuple):
 class Node(NamedTuple):
     """One NUMA node's memory, in KiB. Its cpus are `Host.cpus_by_node`.
 
-    `free_kib` is what the source calls free; `reclaimable_kib` could be freed at once;
-    `reserved` is free but not for guests; `committed_kib` is the sum of the maxima of the guests
-    homed here, where memory is touched lazily.
+    `kind` is None where the source does not tell. `free_kib` is what the source calls free;
+    `reclaimable_kib` could be freed at once; `reserved` is free but not for guests;
+    `committed_kib` is the sum of the maxima of the guests homed here, where memory is touched
+    lazily. `pages` are pools of huge pages, which are part of what is present and never of what is
+    free.
     """
 
     id: int
-    kind: NodeKind = "dram"
+    kind: NodeKind | None = "dram"
     present_kib: int | None = None
     free_kib: int | None = None
     reclaimable_kib: int | None = None
@@ -80,8 +90,22 @@ class Node(NamedTuple):
             return None
         usable = self.free_kib + (self.reclaimable_kib or 0) - self.reserved_kib
         if self.committed_kib is not None and self.present_kib is not None:
-            usable = min(usable, self.present_kib - self.reserved_kib - self.committed_kib)
+            pooled = sum(pool.page_kib * pool.total for pool in self.pages)
+            kept = self.reserved_kib + pooled + self.committed_kib
+            usable = min(usable, self.present_kib - kept)
         return max(0, usable)
+
+    def usable_in_pages_kib(self, page_kib: int) -> int | None:
+        """Return what a new guest can get here in pages of that size (None if unknown).
+
+        Ordinary memory is what is usable; huge pages are those that are free in the node's pool.
+        """
+        if page_kib <= ORDINARY_PAGE_KIB:
+            return self.usable_kib
+        for pool in self.pages:
+            if pool.page_kib == page_kib:
+                return pool.free * pool.page_kib
+        return 0 if self.pages else None
 
 
 class Cpupool(NamedTuple):
@@ -94,22 +118,30 @@ class Cpupool(NamedTuple):
 
 
 class Device(NamedTuple):
-    """A device and the node it hangs on (None if the firmware does not say)."""
+    """A device and the node it hangs on (None if the firmware does not say).
+
+    `address` is the PCI address (``0000:41:00.0``) where it has one. `kind` is None where the
+    source does not tell.
+    """
 
     address: str
     node: int | None
+    kind: DeviceKind | None = None
 
 
 class Host:
     """A machine as it was seen at one moment; immutable.
 
     `distances` has a row for each node, in the order of `nodes` (ascending numbers), of the
-    distances from it to each of them; None is unknown or unreachable. `notes` are sentences
+    distances from it to each of them; None is unknown or unreachable. `latency_ns` and
+    `bandwidth_mb_s` (millions of bytes a second) are tables of that form, from the node whose cpus
+    read to the node that is read, None where no source tells any. `notes` are sentences
     about what the source left out or got wrong, for the user. Raises `HomenodeError` for a
     description that contradicts itself.
     """
 
     __slots__ = (
+        "bandwidth_mb_s",
         "cores",
         "cpu_map",
         "cpus",
@@ -135,6 +167,7 @@ class Host:
     nodes: tuple[Node, ...]
     distances: tuple[tuple[int | None, ...], ...]
     latency_ns: tuple[tuple[int | None, ...], ...] | None
+    bandwidth_mb_s: tuple[tuple[int | None, ...], ...] | None
     pools: tuple[Cpupool, ...]
     devices: tuple[Device, ...]
     notes: tuple[str, ...]
@@ -156,6 +189,7 @@ class Host:
         nodes: Iterable[Node],
         distances: Sequence[Sequence[int | None]] | None = None,
         latency_ns: Sequence[Sequence[int | None]] | None = None,
+        bandwidth_mb_s: Sequence[Sequence[int | None]] | None = None,
         name: str = "host",
         source: str = "",
         hypervisor: str | None = None,
@@ -171,7 +205,11 @@ class Host:
         put("cpus", tuple(sorted(cpus, key=lambda cpu: cpu.id)))
         put("nodes", tuple(sorted(nodes, key=lambda node: node.id)))
         put("distances", _matrix(distances, len(self.nodes)))
-        put("latency_ns", None if latency_ns is None else _matrix(latency_ns, len(self.nodes)))
+        for name_of_table, table in (
+            ("latency_ns", latency_ns),
+            ("bandwidth_mb_s", bandwidth_mb_s),
+        ):
+            put(name_of_table, None if table is None else _matrix(table, len(self.nodes)))
         put("pools", tuple(pools))
         put("devices", tuple(devices))
         put("notes", tuple(notes))
@@ -201,8 +239,8 @@ class Host:
         return {
             field: getattr(self, field)
             for field in (
-                "cpus", "nodes", "distances", "latency_ns", "name", "source", "hypervisor",
-                "pools", "devices", "notes", "taken_at",
+                "cpus", "nodes", "distances", "latency_ns", "bandwidth_mb_s", "name", "source",
+                "hypervisor", "pools", "devices", "notes", "taken_at",
             )
         }  # fmt: skip
 

@@ -30,6 +30,7 @@ threads             how cpus are numbered: "adjacent", "split"     "adjacent"
 cores_per_llc       cores that share a last-level cache            unknown
 cores_per_die       cores of a die; a die stays within its node    unknown
 memory, free        of each node: a size with its unit             unknown; all free
+huge_pages          of each node: pages in a pool, by their size   none
 distances           a table of levels, of groups, or a matrix      unknown
 =================== ============================================== =====================
 
@@ -53,7 +54,8 @@ Nodes that differ are told apart, each with what it has of its own::
     cores = 0                    # memory without cpus
     memory = "256GiB"
     free = "200GiB"
-    kind = "cxl"                 # dram, cxl, hbm, gpu
+    kind = "cxl"                 # dram, cxl, hbm, gpu, pmem
+    huge_pages = {"2MiB" = 512}  # a pool of so many pages, all free; part of ``memory``
 
 Such a node may be one beyond those that ``nodes`` names. Nodes that name no socket of their own
 are spread evenly over all sockets. Then there may be cpupools (``cpus`` or ``nodes``) and
@@ -67,6 +69,7 @@ devices::
     [[device]]
     address = "0000:41:00.0"
     node = 2
+    kind = "network"             # accelerator, display, network, storage, chipset, other
 
 Unknown keys are errors. A host has at most 1024 nodes and 8192 cpus.
 """
@@ -78,14 +81,14 @@ from typing import NamedTuple, get_args
 from homenode.bitmap import LARGEST_MEMBER, CpuMap, NodeMap
 from homenode.errors import HomenodeError, ParseError
 from homenode.formats.table import LARGEST_NUMBER, Table
-from homenode.host import Cpu, Cpupool, Device, Host, Node, NodeKind
+from homenode.host import Cpu, Cpupool, Device, DeviceKind, Host, Node, NodeKind, PagePool
 from homenode.units import parse_memory_kib
 
 LARGEST_TEXT = 8 << 20
 MOST_NODES = 1024
 MOST_CPUS = 8192
 
-_PER_NODE = ("cores", "memory", "free", "cores_per_llc", "cores_per_die")
+_PER_NODE = ("cores", "memory", "free", "cores_per_llc", "cores_per_die", "huge_pages")
 _HOST = (
     *_PER_NODE, "name", "hypervisor", "sockets", "nodes", "threads_per_core", "threads",
     "distances", "node", "cpupool", "device",
@@ -104,6 +107,7 @@ class _Shape(NamedTuple):
     memory_kib: int | None
     free_kib: int | None
     kind: NodeKind
+    pages: tuple[PagePool, ...]
 
 
 def parse(text: str, *, source: str) -> Host:
@@ -111,7 +115,13 @@ def parse(text: str, *, source: str) -> Host:
     host = _document(text, source)
     shapes = _shapes(host)
     nodes = [
-        Node(shape.id, kind=shape.kind, present_kib=shape.memory_kib, free_kib=shape.free_kib)
+        Node(
+            shape.id,
+            kind=shape.kind,
+            present_kib=shape.memory_kib,
+            free_kib=shape.free_kib,
+            pages=shape.pages,
+        )
         for shape in shapes
     ]
     node_map = NodeMap(shape.id for shape in shapes)
@@ -204,7 +214,11 @@ def _shape(number: int, socket: int, *, host: Table, own: Table | None) -> _Shap
         memory = _size(host, "memory")
         # What is free of another amount of memory would say nothing about this one.
         free = _size(host, "free") if free is None else free
-    if free is not None and free > (memory or 0):
+    pages = _huge_pages(own if own is not None and "huge_pages" in own else host)
+    pooled = sum(pool.page_kib * pool.total for pool in pages)
+    if pooled > (memory or 0):
+        raise (own or host).error("huge_pages", f"node {number} has less memory than its pools")
+    if free is not None and free > (memory or 0) - pooled:
         raise (own or host).error("free", f"node {number} has less memory than is free")
     cores = count("cores", 0)
     return _Shape(
@@ -214,9 +228,28 @@ def _shape(number: int, socket: int, *, host: Table, own: Table | None) -> _Shap
         cores_per_llc=count("cores_per_llc", 1),
         cores_per_die=count("cores_per_die", 1),
         memory_kib=memory,
-        free_kib=memory if free is None else free,
+        free_kib=free if free is not None or memory is None else memory - pooled,
         kind=own.word("kind", get_args(NodeKind), default="dram") if own is not None else "dram",
+        pages=pages,
     )
+
+
+def _huge_pages(table: Table) -> tuple[PagePool, ...]:
+    if "huge_pages" not in table:
+        return ()
+    sizes = table.value("huge_pages")
+    pools = table.table("huge_pages", sizes if isinstance(sizes, dict) else ())
+    found = []
+    for size in sizes if isinstance(sizes, dict) else ():
+        try:
+            page_kib = parse_memory_kib(size)
+        except ParseError as error:
+            raise pools.error(size, error.message, hint=error.hint) from None
+        if not 0 < page_kib <= LARGEST_NUMBER:
+            raise pools.error(size, "not the size of a page")
+        count = pools.integer(size, most=LARGEST_NUMBER // page_kib)
+        found.append(PagePool(page_kib, count, count))
+    return tuple(sorted(found))
 
 
 def _size(table: Table, key: str) -> int | None:
@@ -328,9 +361,10 @@ def _pools(host: Table, cpus: list[Cpu], node_map: NodeMap) -> list[Cpupool]:
 
 def _devices(host: Table, node_map: NodeMap) -> list[Device]:
     devices = []
-    for table in host.tables("device", ("address", "node"), most=LARGEST_MEMBER):
+    for table in host.tables("device", Device._fields, most=LARGEST_MEMBER):
         node = table.maybe_integer("node", most=LARGEST_MEMBER)
         if node is not None and node not in node_map:
             raise table.error("node", f"there is no node {node}", hint=f"there are {node_map}")
-        devices.append(Device(table.text("address"), node))
+        kind = table.maybe_word("kind", get_args(DeviceKind))
+        devices.append(Device(table.text("address"), node, kind))
     return devices

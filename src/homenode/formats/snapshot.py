@@ -22,6 +22,7 @@ from homenode.host import (
     Cpu,
     Cpupool,
     Device,
+    DeviceKind,
     Host,
     Node,
     NodeKind,
@@ -37,7 +38,7 @@ MOST_GUESTS = 65_536
 
 _HOST = (
     "name", "source", "hypervisor", "taken_at", "cpus", "nodes", "distances", "latency_ns",
-    "pools", "devices", "notes",
+    "bandwidth_mb_s", "pools", "devices", "notes",
 )  # fmt: skip
 
 
@@ -126,7 +127,10 @@ def _loaded(text: str, source: str) -> object:
 
 def _host(table: Table) -> Host:
     nodes = [_node(item) for item in table.tables("nodes", Node._fields, most=LARGEST_MEMBER)]
-    latency = table.matrix("latency_ns", size=len(nodes)) if "latency_ns" in table else None
+    latency, bandwidth = (
+        table.matrix(key, size=len(nodes)) if key in table else None
+        for key in ("latency_ns", "bandwidth_mb_s")
+    )
     known = NodeMap(node.id for node in nodes)
     try:
         return Host(
@@ -134,6 +138,7 @@ def _host(table: Table) -> Host:
             nodes=nodes,
             distances=table.matrix("distances", size=len(nodes)),
             latency_ns=latency,
+            bandwidth_mb_s=bandwidth,
             name=table.text("name"),
             source=table.text("source"),
             hypervisor=table.maybe_text("hypervisor"),
@@ -170,7 +175,7 @@ def _node(table: Table) -> Node:
     pages = table.tables("pages", PagePool._fields, most=LARGEST_MEMBER)
     return Node(
         table.integer("id", most=LARGEST_MEMBER),
-        kind=table.word("kind", get_args(NodeKind), default="dram"),
+        kind=table.maybe_word("kind", get_args(NodeKind)),
         present_kib=table.maybe_integer("present_kib"),
         free_kib=table.maybe_integer("free_kib"),
         reclaimable_kib=table.maybe_integer("reclaimable_kib"),
@@ -193,7 +198,11 @@ def _pool(table: Table) -> Cpupool:
 
 
 def _device(table: Table, known: NodeMap) -> Device:
-    return Device(table.text("address"), _known_node(table, "node", known))
+    return Device(
+        table.text("address"),
+        _known_node(table, "node", known),
+        kind=table.maybe_word("kind", get_args(DeviceKind)),
+    )
 
 
 def _known_node(table: Table, key: str, known: NodeMap) -> int | None:
@@ -257,4 +266,5 @@ def _virtual_node(table: Table, known: NodeMap) -> VirtualNode:
         table.integer("memory_kib"),
         distances=table.integers("distances"),
         node=_known_node(table, "node", known),
+        page_kib=table.maybe_integer("page_kib", least=1),
     )

@@ -92,6 +92,10 @@ class Table:
                 return word
         raise self._wrong(self.at(key), f"one of {', '.join(allowed)}", self._values.get(key))
 
+    def maybe_word(self, key: str, allowed: Sequence[_Word]) -> _Word | None:
+        """Return one of the `allowed` words, or None."""
+        return None if self._values.get(key) is None else self.word(key, allowed)
+
     def maybe_integer(self, key: str, *, most: int = LARGEST_NUMBER, least: int = 0) -> int | None:
         """Return an integer from `least` to `most`, or None."""
         return self._integer(self.at(key), self._values.get(key), most=most, least=least)

@@ -171,8 +171,9 @@ def prepare(
         levels=Pairs(levels, twins),
         local=Weights([row[at] for at, row in enumerate(distances)]),
         to_devices=tuple(
-            tuple(host.distance(node, device) for node in ids)
-            for device in request.device_nodes & host.node_map
+            tuple(host.distance(node, device.node) for node in ids)
+            for device in request.devices
+            if device.node in host.node_map
         ),
     )
 
