@@ -67,10 +67,12 @@ class Question(NamedTuple):
 
     def holds(self, way: Way) -> bool:
         """Return whether each cell has a node of its own that has enough for it."""
-        return way is not None and len(set(way)) == len(self.guest) == len(way) and all(
-            vcpus <= self.host[at][0] and memory <= self.host[at][1]
-            for at, (vcpus, memory) in zip(way, self.guest, strict=True)
-        )  # fmt: skip
+        if way is None or not len(set(way)) == len(way) == len(self.guest):
+            return False
+        return all(
+            at in range(len(self.host)) and vcpus <= self.host[at][0] and mib <= self.host[at][1]
+            for at, (vcpus, mib) in zip(way, self.guest, strict=True)
+        )
 
     def feasible(self) -> bool:
         """Return whether any way to lay the cells holds."""
@@ -236,35 +238,53 @@ def right(case: str, question: Question, way: Way) -> bool:
 
 
 def print_times(nova: Nova | None, repeats: int, limit_s: float) -> None:
-    """Print the table of times."""
+    """Print the table of times, and how the goals were met."""
     columns = [Column(nova, cpus, limit_s) for cpus in CPU_POLICIES] if nova else []
-    print(
-        f"{'microseconds of CPU time':30}{'Nova':>28}{'homenode':>28}" if nova else "microseconds"
-    )
-    print(
-        f"{'case':15} nodes cells  ",
-        *(f"{cpus:>15}" for cpus in CPU_POLICIES if nova),
-        f"{'match':>10} {'ratio' if nova else '':>12} {'search':>10} {'ratio' if nova else '':>12}",
-    )
+    print(f"{'CPU time, us':29}", f"{'Nova':^31}" if nova else "", f"{'homenode':^49}".rstrip())
+    names = [f"{cpus:>15}" for cpus in CPU_POLICIES if nova]
+    ours = [f"{name:>10} {'ratio' if nova else '':>13}" for name in ("match", "search")]
+    print(f"{'case':15} nodes cells  ", *names, *ours)
+    ratios: dict[tuple[str, int, int], tuple[float, ...]] = {}
     for case, question in questions():
+        size = len(question.host), len(question.guest)
         theirs = [column.figures(case, question) for column in columns]
-        fastest = min((us for us, _ in theirs), default=None)
-        match_of, search_of = matching(question), searching(question)
-        wrong = [way for way in (match_of(), placed(question)) if not right(case, question, way)]
+        calls = matching(question), searching(question)
+        times = [cpu_ms(call, repeats) * 1000 for call in calls]
         print(
-            f"{case:15} {len(question.host):5} {len(question.guest):5}  ",
+            f"{case:15} {size[0]:5} {size[1]:5}  ",
             *(f"{text:>15}" for _, text in theirs),
-            beside(cpu_ms(match_of, repeats) * 1000, fastest),
-            beside(cpu_ms(search_of, repeats) * 1000, fastest),
-            f"homenode is WRONG: {wrong}" if wrong else "",
+            *(beside(us, theirs) for us in times),
+            *("homenode is WRONG" for way in (calls[0](), placed(question))
+              if not right(case, question, way)),
             flush=True,
-        )
+        )  # fmt: skip
+        ratios[case, *size] = tuple(least(theirs)[0] / us for us in times) if theirs else ()
+    if nova:
+        print_goals(ratios)
 
 
-def beside(us: float, theirs: float | None) -> str:
-    """Return a time of ours, and how many times theirs is as long."""
-    ratio = "" if theirs is None else f"{theirs / us:,.1f}x"
-    return f"{us:10.1f} {ratio:>12}"
+def least(theirs: list[tuple[float, str]]) -> tuple[float, str]:
+    """Return the faster of Nova's figures."""
+    return min(theirs, key=lambda figures: figures[0])
+
+
+def beside(us: float, theirs: list[tuple[float, str]]) -> str:
+    """Return a time of ours, and how many times theirs is as long (> and ~ as for theirs)."""
+    if not theirs:
+        return f"{us:10.1f} {'':>13}"
+    fastest, shown = least(theirs)
+    mark = shown[0] if shown[0] in ">~" else ""
+    return f"{us:10.1f} {f'{mark}{fastest / us:,.1f}x':>13}"
+
+
+def print_goals(ratios: dict[tuple[str, int, int], tuple[float, ...]]) -> None:
+    """Print the ratios that are to be reached."""
+    for at, name in enumerate(("match", "search")):
+        row = min(ratios, key=lambda row: ratios[row][at])
+        where = f"{row[0]}, {row[1]} x {row[2]}"
+        wide = ratios["nothing fits", 8, 8][at]
+        print(f"{name:6} least ratio {ratios[row][at]:.1f} ({where}; to reach: 1)", end="; ")
+        print(f"8 x 8 that does not fit {wide:,.0f} (to reach: 1,000)")
 
 
 def random_question(chance: random.Random, *, equal: bool) -> Question:
