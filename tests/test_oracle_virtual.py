@@ -5,7 +5,7 @@ from homenode.guest import Guest, GuestRequest, MemoryByNode, NearDevice, Virtua
 from homenode.host import Cpu, Host, Node, PagePool, Reservation
 from homenode.placement.policies import policy
 from homenode.placement.view import View
-from oracle_virtual import node_sets, ways
+from oracle_virtual import least_misfit, node_sets, ways
 
 BALANCED = policy("balanced")
 
@@ -70,6 +70,22 @@ def test_hard_affinity_and_excluded_nodes_restrict_the_nodes():
     assert found(view, guest_of((1, 1), hard=hard, excluded=NodeMap([1]))) == [(2,)]
 
 
+def test_each_vcpu_of_a_cell_may_run_on_its_node():
+    hard = (CpuMap(range(4)), CpuMap(range(8)), CpuMap(range(4, 8)))
+    assert found(view_of(9, 9), guest_of((2, 1), (1, 1), hard=hard)) == [(0, 1)]
+    assert found(view_of(9, 9), guest_of((1, 1), (2, 1), hard=hard)) == [(0, 1)]
+    assert found(view_of(9, 9), guest_of((3, 1), hard=hard)) == []
+
+
+def test_a_cell_without_vcpus_can_lie_on_a_node_without_cpus_or_on_one_that_is_open():
+    view = view_of(9, 9)
+    nodes = (*view.host.nodes, Node(2, present_kib=9, free_kib=9))
+    view = view._replace(host=view.host.replace(nodes=nodes, distances=None))
+    request = guest_of((1, 1), (0, 1), hard=(CpuMap(range(4)),))
+    assert found(view, request) == [(0, 2)]
+    assert found(view, request._replace(hard=())) == [(0, 1), (0, 2), (1, 0), (1, 2)]
+
+
 def test_nodes_of_a_guest_that_is_shunned_are_out():
     other = Guest("other", memory_by_node=MemoryByNode({0: 5, 1: 0}, "made up"))
     view = view_of(99, 99, guests=(other,))
@@ -93,6 +109,8 @@ def test_huge_pages_come_from_the_pool_of_their_size():
     assert found(view, guest_of((1, 8193, 2048))) == []
     assert found(view, guest_of((1, 8192), page_kib=2048)) == [(1,)]
     assert found(view, guest_of((1, 50, 4), (1, 2048), page_kib=2048)) == [(0, 1)]
+    assert found(view, guest_of((1, 8192, 2048), overhead_kib=99)) == [(1,)]
+    assert found(view, guest_of((1, 8192, 2048), overhead_kib=100)) == []
 
 
 def test_a_node_that_a_cell_names_is_the_only_one_for_it():
@@ -107,3 +125,28 @@ def test_a_device_that_is_required_has_its_node_among_those_of_the_guest():
     assert sets(view_of(9, 9, 9), guest_of((1, 1), (1, 1), devices=near)) == {
         frozenset({0, 2}), frozenset({1, 2}),
     }  # fmt: skip
+
+
+def test_a_device_on_a_node_without_cpus_is_near_the_nearest_nodes_that_have_some():
+    view = view_of(9, 9)
+    nodes = (*view.host.nodes, Node(2, present_kib=9, free_kib=9))
+    distances = [[10, 20, 40], [20, 10, 30], [40, 30, 10]]
+    view = view._replace(host=view.host.replace(nodes=nodes, distances=distances))
+    near = (NearDevice("0000:41:00.0", 2, required=True),)
+    assert found(view, guest_of((1, 1), devices=near)) == [(1,)]
+
+
+def test_cells_that_are_near_each_other_misfit_least_on_nodes_that_are():
+    view = view_of(9, 9, 9)
+    distances = [[10, 20, 40], [20, 10, 30], [40, 30, 10]]
+    view = view._replace(host=view.host.replace(distances=distances))
+    request = guest_of((1, 1), (1, 1), (1, 1))
+    rows = ((10, 30, 30), (30, 10, 12), (30, 12, 10))
+    cells = (
+        cell._replace(distances=row) for cell, row in zip(request.virtual_nodes, rows, strict=True)
+    )
+    request = request._replace(virtual_nodes=tuple(cells))
+    everywhere = frozenset({0, 1, 2})
+    # The second and the third cell, 18 nearer than the farthest, are on nodes that are 20 apart.
+    assert least_misfit(view, request, BALANCED, everywhere) == 18 * 20
+    assert least_misfit(view, request, BALANCED, frozenset({0, 1})) is None
