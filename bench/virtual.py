@@ -31,8 +31,6 @@ from math import perm
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from homenode.placement.virtual import match
-
 from homenode.bitmap import CpuMap
 from homenode.guest import GuestRequest, VirtualNode
 from homenode.host import Cpu, Host, Node
@@ -41,6 +39,7 @@ from homenode.placement.policies import policy
 from homenode.placement.problem import prepare
 from homenode.placement.search import Search
 from homenode.placement.view import View
+from homenode.placement.virtual import match
 from search import cpu_ms, tree_distance
 
 HERE = Path(__file__).resolve().parent

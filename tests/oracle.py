@@ -10,7 +10,7 @@ from itertools import combinations
 from homenode.bitmap import CpuMap
 from homenode.guest import GuestRequest
 from homenode.host import UNREACHABLE_DISTANCE, Host
-from homenode.placement.policies import Policy
+from homenode.placement.policies import Policy, Term
 from homenode.placement.view import View
 
 
@@ -29,11 +29,76 @@ def suitable(view: View, request: GuestRequest, policy: Policy) -> set[int]:
     return cpus
 
 
-def usable(view: View, node: int, policy: Policy) -> int:
+def usable(view: View, node: int, policy: Policy, page_kib: int = 4) -> int:
     found = view.host.nodes_by_id[node]
     if policy.admission == "libxl":
         return found.free_kib or 0
+    if page_kib > 64:
+        pools = {pool.page_kib: (pool.free or 0) * page_kib for pool in found.pages}
+        owed = view.outstanding_huge_kib.get((node, page_kib), 0)
+        return max(0, pools.get(page_kib, 0) - owed)
     return max(0, (found.usable_kib or 0) - view.outstanding_kib.get(node, 0))
+
+
+def barred(view: View, request: GuestRequest) -> set[int]:
+    """Nodes that are excluded, and those where the guests are that it is kept apart from."""
+    found = set(request.excluded)
+    for guest in view.guests:
+        if guest.name in request.apart_from:
+            there = guest.memory_by_node.kib if guest.memory_by_node else {}
+            found |= {node for node, kib in there.items() if kib > 0}
+            if guest.node_affinity is not None and guest.node_affinity != view.host.node_map:
+                found |= set(guest.node_affinity)
+    return found
+
+
+def far(view: View, request: GuestRequest, policy: Policy) -> dict[int, int]:
+    """Nodes without cpus that may give memory, and how much."""
+    found = {}
+    for node in view.host.nodes:
+        tier = request.tier is not None and node.kind == request.tier.kind
+        if (tier or (request.spill and node.kind != "gpu")) and node.id not in barred(
+            view, request
+        ):
+            kib = usable(view, node.id, policy._replace(admission="usable"), request.page_kib)
+            if kib and not view.host.cpus_by_node[node.id]:
+                found[node.id] = kib
+    return found
+
+
+def far_shares(view, request, policy, chosen, spilled: int) -> dict[int, int]:
+    """Nearest first: the tier from nodes of its kind, then what is spilled from all others."""
+    left = far(view, request, policy)
+
+    def nearness(node):
+        return min(pairwise(view.host, node, one) for one in chosen), node
+
+    shares: dict[int, int] = {}
+    kinds = {node.id: node.kind for node in view.host.nodes}
+    for kib, may in (
+        (
+            min(request.tier.kib, request.memory_kib) if request.tier else 0,
+            lambda n: request.tier and kinds[n] == request.tier.kind,
+        ),
+        (spilled, lambda n: request.spill and kinds[n] != "gpu"),
+    ):
+        wanted = kib
+        for node in sorted(left, key=nearness):
+            if may(node):
+                given = min(wanted, left[node])
+                wanted -= given
+                left[node] -= given
+                shares[node] = shares.get(node, 0) + given
+    return {node: kib for node, kib in shares.items() if kib}
+
+
+def near_device(host: Host, node: int) -> set[int]:
+    """The node of a device; if it has no cpus, the nodes with cpus that are nearest to it."""
+    if host.cpus_by_node.get(node):
+        return {node}
+    with_cpus = [one for one in host.node_map if host.cpus_by_node[one]]
+    least = min((host.distance(one, node) for one in with_cpus), default=0)
+    return {one for one in with_cpus if host.distance(one, node) == least}
 
 
 def seats(host: Host, request: GuestRequest, cpus: set[int]) -> int:
@@ -106,16 +171,29 @@ def facts(view: View, request: GuestRequest, policy: Policy, chosen: tuple[int, 
         vcpus = sum(len(home & set(chosen)) for home in at_home)
     else:
         vcpus = sum(1 for home in at_home if home & set(chosen))
-    memory = {node: usable(view, node, policy) for node in chosen}
+    memory = {node: usable(view, node, policy, request.page_kib) for node in chosen}
     with_self = [pairwise(host, a, b) for a in chosen for b in chosen]
     unclaimed = View(host, share_rule=view.share_rule)
-    given = [usable(unclaimed, node, policy) for node in sorted(chosen)]
-    shares = list(view.share_rule(request, given))
-    by_node = zip(sorted(chosen), shares, strict=True)
-    covered = sum(shares) >= min(request.memory_kib, sum(given))
-    covered = covered and all(kib <= memory[node] for node, kib in by_node)
+    given = [usable(unclaimed, node, policy, request.page_kib) for node in sorted(chosen)]
+    tier_kib = min(request.tier.kib, request.memory_kib) if request.tier else 0
+    home_kib = request.memory_kib - tier_kib
+    spilled = max(0, home_kib - sum(memory.values())) if request.spill else 0
+    if spilled:
+        shares = [memory[node] for node in sorted(chosen)]
+        covered = True
+    else:
+        shares = list(view.share_rule(request._replace(memory_kib=home_kib), given))
+        by_node = zip(sorted(chosen), shares, strict=True)
+        covered = sum(shares) >= min(home_kib, sum(given))
+        covered = covered and all(kib <= memory[node] for node, kib in by_node)
     covered = covered or policy.admission == "libxl"
+    beyond = far_shares(view, request, policy, chosen, spilled)
+    apart = sum(
+        kib * min(pairwise(host, node, one) for one in chosen) for node, kib in beyond.items()
+    )
     return {
+        "may_spill": request.spill,
+        "split": request.split,
         "nodes": len(chosen),
         "level": max(common_level(host, a, b) for a in chosen for b in chosen),
         "distance": sum(pairwise(host, a, b) for a, b in pairs),
@@ -131,8 +209,23 @@ def facts(view: View, request: GuestRequest, policy: Policy, chosen: tuple[int, 
             for device in [near.node for near in request.devices]
         ),
         "share_skew": max(shares) - min(shares),
+        "device_scarcity": sum(
+            1
+            for device in host.devices
+            if device.node in chosen
+            and device.kind != "chipset"
+            and device.address not in {near.address for near in request.devices}
+        ),
+        "spilled": spilled,
+        "far_distance": Fraction(apart, sum(beyond.values()) or 1),
         "fits": covered
-        and sum(memory.values()) >= request.memory_kib
+        and sum(memory.values()) + sum(beyond.values()) >= request.memory_kib
+        and sum(beyond.values()) == spilled + tier_kib
+        and all(
+            near_device(host, device.node) & set(chosen)
+            for device in request.devices
+            if device.required
+        )
         and sum(seats(host, request, own[node]) for node in chosen) >= request.vcpus
         and bool(all_own),
     }
@@ -144,7 +237,8 @@ def _nodes(host: Host, cpus: set[int]) -> set[int]:
 
 def rank(policy: Policy, found: dict) -> tuple:
     key = []
-    for term in policy.terms:
+    first = [Term("spilled")] * found["may_spill"] + [Term("nodes")] * found["split"]
+    for term in [*first, *policy.terms]:
         value = found[term.fact]
         if term.step is not None:
             above, below = term.step
@@ -156,7 +250,7 @@ def rank(policy: Policy, found: dict) -> tuple:
 def best(view: View, request: GuestRequest, policy: Policy) -> tuple[int, ...] | None:
     """Return the best set of nodes, or None if nothing fits."""
     host = view.host
-    nodes = sorted(_nodes(host, suitable(view, request, policy)))
+    nodes = sorted(_nodes(host, suitable(view, request, policy)) - barred(view, request))
     answers = []
     for count in range(1, len(nodes) + 1):
         if request.node_count not in (None, count):

@@ -37,7 +37,7 @@ def left_kib(view: View, node: int, page_kib: int, policy: Policy) -> int:
     """What the node has for the guest in pages of that size, once promises are kept."""
     found = view.host.nodes_by_id[node]
     if page_kib > ORDINARY_PAGE_KIB:
-        claims = getattr(view, "outstanding_huge_kib", {})
+        claims = view.outstanding_huge_kib
         claimed = claims.get((node, page_kib), 0)
     elif policy.admission == "libxl":
         return found.free_kib or 0

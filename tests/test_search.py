@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 import oracle
 from homenode.bitmap import CpuMap, NodeMap
-from homenode.guest import Guest, GuestRequest, MemoryByNode, NearDevice, Vcpu
-from homenode.host import Cpu, Cpupool, Host, Node, Reservation
+from homenode.guest import Guest, GuestRequest, MemoryByNode, NearDevice, Tier, Vcpu
+from homenode.host import Cpu, Cpupool, Device, Host, Node, PagePool, Reservation
 from homenode.placement.facts import FACTS
 from homenode.placement.policies import POLICIES, Policy, policy
 from homenode.placement.problem import prepare
@@ -48,15 +48,31 @@ def views(draw, most_nodes=6):
         free = draw(st.integers(0, 12)) * unit
         nodes.append(
             Node(node, present_kib=16 * unit, free_kib=draw(st.sampled_from([free, free, None])),
-                 reserved=(Reservation(unit, "kept"),) if draw(st.booleans()) else ())
+                 reserved=(Reservation(unit, "kept"),) if draw(st.booleans()) else (),
+                 kind=draw(st.sampled_from(["dram", "cxl", "gpu", None])),
+                 pages=draw(pools()))
         )  # fmt: skip
-    host = Host(cpus=cpus, nodes=nodes, distances=distances(draw, count))
+    devices = [
+        Device(f"{node}:{at}", draw(st.sampled_from([node, None])),
+               draw(st.sampled_from(["network", "chipset", None])))
+        for node in ids
+        for at in range(draw(st.integers(0, 2)))
+    ]  # fmt: skip
+    host = Host(cpus=cpus, nodes=nodes, distances=distances(draw, count), devices=devices)
     if host.cpu_map and draw(st.integers(0, 3)) == 0:
         some = CpuMap(draw(st.sets(st.sampled_from(list(host.cpu_map)), min_size=1)))
         host = host.replace(pools=(Cpupool("Pool-0", some),))
     guests = tuple(draw(guests_on(host, ids)) for _ in range(draw(st.integers(0, 4))))
     claimed = draw(st.dictionaries(st.sampled_from(ids), st.integers(0, 4).map(lambda n: n * unit)))
-    return View(host, guests, claimed)
+    huge = draw(
+        st.dictionaries(st.tuples(st.sampled_from(ids), st.just(2048)), st.integers(0, 9 * 2048))
+    )
+    return View(host, guests, claimed, outstanding_huge_kib=huge)
+
+
+def pools():
+    free = st.integers(0, 12)
+    return st.just(()) | free.map(lambda count: (PagePool(2048, 16, count),))
 
 
 @st.composite
@@ -70,7 +86,7 @@ def guests_on(draw, host, ids):
     vcpus = tuple(Vcpu(n, draw(maps), draw(maps)) for n in range(draw(st.integers(0, 3))))
     some = st.sets(st.sampled_from(ids), min_size=1)
     return Guest(
-        name="g",
+        name=draw(st.sampled_from(["g", "h"])),
         vcpus=vcpus,
         id=draw(st.integers(0, 2)),
         memory_by_node=draw(
@@ -88,16 +104,27 @@ def requests_on(draw, view):
     hard = ()
     if host.cpu_map and draw(st.integers(0, 4)) == 0:
         hard = (CpuMap(draw(st.sets(st.sampled_from(list(host.cpu_map)), min_size=1))),)
+    huge = draw(st.integers(0, 4)) == 0
+    memory_kib = draw(st.integers(0, 24)) * (2048 if huge else unit)
+    wanted_there = st.builds(Tier, st.sampled_from(["cxl", "gpu"]), st.just(memory_kib // 3))
+    rarely = draw(st.integers(0, 3)) == 0
     return GuestRequest(
         name="new",
         vcpus=draw(st.integers(1, 10)),
-        memory_kib=draw(st.integers(0, 24)) * unit,
+        memory_kib=memory_kib,
+        page_kib=2048 if huge else 4,
+        excluded=NodeMap(draw(st.sets(st.sampled_from(list(host.node_map)))))
+        if rarely
+        else NodeMap(),
+        apart_from=("g",) if draw(st.integers(0, 4)) == 0 else (),
+        spill=draw(st.integers(0, 2)) == 0,
+        tier=draw(st.one_of(st.none(), st.none(), wanted_there)),
         hard=hard,
         node_count=draw(st.one_of(st.none(), st.none(), st.integers(1, 4))),
         whole_cores=draw(st.integers(0, 4)) == 0,
         exclusive=draw(st.integers(0, 4)) == 0,
         devices=tuple(
-            NearDevice(str(node), node)
+            NearDevice(f"{node}:0", node, required=draw(st.integers(0, 3)) == 0)
             for node in draw(st.lists(st.sampled_from(list(host.node_map)), max_size=2))
         ),
     )

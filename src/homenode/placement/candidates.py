@@ -3,24 +3,60 @@
 from collections.abc import Sequence
 
 from homenode.bitmap import CpuMap
-from homenode.guest import GuestRequest
+from homenode.guest import GuestRequest, VirtualNode
+from homenode.host import ORDINARY_PAGE_KIB
 from homenode.placement.decision import MemoryShare, VcpuAffinity
 from homenode.placement.facts import FACTS, Part, Ratio
-from homenode.placement.problem import Problem
+from homenode.placement.problem import Problem, overhead_kib
 from homenode.placement.weights import positions
 
 
 def memory_of(problem: Problem, chosen: int) -> tuple[MemoryShare, ...]:
     """Return the memory shares on the chosen nodes, which must fit; nodes that give none left out.
 
-    On Xen node affinity is a preference and never a guarantee, hence "preferred".
+    Those of nodes without cpus come last. On Xen node affinity is a preference and never a
+    guarantee, hence "preferred"; the memory of a virtual node comes from its node or not at all.
     """
+    if problem.cells is not None:
+        return cell_shares(problem.request, virtual_nodes_of(problem, chosen))
     shares = problem.shares_kib(chosen)
     page_kib = problem.request.page_kib
+    far = problem.far_shares_kib(chosen)
+    by_node = [
+        *((problem.ids[at], kib) for at, kib in zip(positions(chosen), shares, strict=True)),
+        *((problem.far.nodes[at], kib) for at, kib in sorted(far.items())),
+    ]
+    return tuple(MemoryShare(node, kib, page_kib, "preferred") for node, kib in by_node if kib)
+
+
+def virtual_nodes_of(problem: Problem, chosen: int) -> tuple[VirtualNode, ...]:
+    """Return the guest's virtual nodes with the nodes that they are matched to."""
+    cells = problem.request.virtual_nodes
+    arranged = problem.arranged(chosen)
+    if arranged is None:
+        return cells
     return tuple(
-        MemoryShare(problem.ids[at], kib, page_kib, "preferred")
-        for at, kib in zip(positions(chosen), shares, strict=True)
-        if kib
+        cell._replace(node=problem.ids[at]) for cell, at in zip(cells, arranged.ats, strict=True)
+    )
+
+
+def cell_shares(request: GuestRequest, cells: Sequence[VirtualNode]) -> tuple[MemoryShare, ...]:
+    """Return the memory of virtual nodes that have their nodes, by node and size of page.
+
+    What the hypervisor needs beside it is ordinary memory of the first one's node.
+    """
+    by_place: dict[tuple[int, int], int] = {}
+    for place, cell in enumerate(cells):
+        page_kib = cell.page_kib or request.page_kib
+        beside_kib = 0 if place else overhead_kib(request)
+        beside_page_kib = page_kib if page_kib <= ORDINARY_PAGE_KIB else 4
+        for size, kib in ((page_kib, cell.memory_kib), (beside_page_kib, beside_kib)):
+            if cell.node is not None and kib:
+                at = cell.node, size
+                by_place[at] = by_place.get(at, 0) + kib
+    return tuple(
+        MemoryShare(node, kib, page_kib, "bound")
+        for (node, page_kib), kib in sorted(by_place.items())
     )
 
 
@@ -40,8 +76,10 @@ class Measures:
         return tuple(found)
 
 
-def affinities_of(problem: Problem, chosen: int) -> tuple[VcpuAffinity, ...]:
-    """Return the masks of the vcpus on the chosen nodes.
+def affinities_of(
+    problem: Problem, chosen: int, cells: Sequence[VirtualNode]
+) -> tuple[VcpuAffinity, ...]:
+    """Return the masks of the vcpus on the chosen nodes; `cells` are the virtual nodes, placed.
 
     Vcpus prefer the cpus of the nodes, those of a virtual node the cpus of its own, unless the
     guest says what they prefer; what they are held to is what the guest says. An exclusive guest
@@ -51,26 +89,36 @@ def affinities_of(problem: Problem, chosen: int) -> tuple[VcpuAffinity, ...]:
     home = CpuMap()
     for at in positions(chosen):
         home |= problem.cpus[at]
-    pins = _pins(problem, chosen) if request.exclusive else list(request.hard)
+    pins = _pins(problem, chosen, cells) if request.exclusive else list(request.hard)
     softs: list[CpuMap | None] = list(request.soft) or [
         (home or None) if node is None else problem.view.host.cpus_by_node[node]
-        for node in _own_nodes(request)
+        for node in _own_nodes(request, cells)
     ]
     return tuple(_runs(request, pins, softs))
 
 
-def _own_nodes(request: GuestRequest) -> list[int | None]:
+def _own_nodes(request: GuestRequest, cells: Sequence[VirtualNode]) -> list[int | None]:
     # The node of each vcpu whose virtual node has one.
     nodes: list[int | None] = [None] * request.vcpus
-    for cell in request.virtual_nodes:
+    for cell in cells:
         for vcpu in cell.vcpus:
-            nodes[vcpu] = cell.node
+            if vcpu < request.vcpus:
+                nodes[vcpu] = cell.node
     return nodes
 
 
-def _pins(problem: Problem, chosen: int) -> list[CpuMap]:
-    """Return a cpu, or a whole core, for each vcpu: as many on each node as memory is there."""
+def _pins(problem: Problem, chosen: int, cells: Sequence[VirtualNode]) -> list[CpuMap]:
+    """Return a cpu, or a whole core, for each vcpu.
+
+    Those of a virtual node are on its node; else as many on each node as memory is there.
+    """
     places = [_places(problem, problem.cpus[at]) for at in positions(chosen)]
+    own_nodes = _own_nodes(problem.request, cells)
+    if cells and None not in own_nodes:
+        by_node = dict(zip([problem.ids[at] for at in positions(chosen)], places, strict=True))
+        left = {node: iter(own) for node, own in by_node.items()}
+        pins = (next(left[node], None) for node in own_nodes if node in left)
+        return [pin for pin in pins if pin is not None]
     shares = problem.shares_kib(chosen)
     taken = [0] * len(places)
     for _ in range(problem.request.vcpus):

@@ -11,13 +11,20 @@ from typing import NamedTuple
 from homenode.bitmap import NodeMap
 from homenode.guest import GuestRequest
 from homenode.placement.candidates import Measures, memory_of
-from homenode.placement.deciding import shortages
 from homenode.placement.decision import Candidate, Decision, Rejected, Remedy
 from homenode.placement.facts import FACTS, Part
 from homenode.placement.policies import Policy
-from homenode.placement.problem import Problem, prepare, suitable_cpus
+from homenode.placement.problem import (
+    Problem,
+    barred_nodes,
+    prepare,
+    required_devices,
+    split_unit_kib,
+    suitable_cpus,
+)
 from homenode.placement.remedies import remedies_for
 from homenode.placement.search import Search, Vector
+from homenode.placement.shortage import shortages
 from homenode.placement.view import View
 from homenode.placement.weights import positions
 
@@ -148,11 +155,29 @@ def _what_a_node_lacks(view: View, problem: Problem, node: int) -> str:
     if node not in problem.ids:
         return _why_unsuitable(view, problem.request, node)
     at = problem.ids.index(node)
+    away = [
+        device.address
+        for device, near in zip(required_devices(problem.request), problem.required, strict=True)
+        if not near >> at & 1
+    ]
+    if away:
+        return f"it is not where device {', '.join(away)} is"
+    if problem.cells is not None:
+        held = [cell for cell, fits in enumerate(problem.cells.fits) if fits >> at & 1]
+        return "" if held else "none of the virtual nodes fits there"
     short = shortages(problem, seats=problem.seats.of[at], memory_kib=problem.memory.of[at])
     return f"alone it is {short}" if short else ""
 
 
 def _why_unsuitable(view: View, request: GuestRequest, node: int) -> str:
+    if node in request.excluded:
+        return "it is excluded"
+    if node in barred_nodes(view, request):
+        return "a guest is there that it is to be kept apart from"
+    return _why_without_cpus(view, request, node)
+
+
+def _why_without_cpus(view: View, request: GuestRequest, node: int) -> str:
     cpus = view.host.cpus_by_node[node]
     if not cpus:
         return "it has no cpus"
@@ -162,4 +187,6 @@ def _why_unsuitable(view: View, request: GuestRequest, node: int) -> str:
     nobody_else = view._replace(guests=())
     if cpus.isdisjoint(suitable_cpus(nobody_else, request)):
         return "cpus= leaves the guest none of its cpus"
+    if request.split and view.usable_kib(node, request.page_kib) < split_unit_kib(request):
+        return "it has no memory for a virtual node"
     return "other guests have its cpus for themselves, or are pinned to them"

@@ -158,7 +158,7 @@ class Usable(Sum):
 
     def lower(self, part: Part, rest: int, missing: int) -> int:
         found = super().lower(part, rest, missing)
-        return max(found, self.problem.request.memory_kib) if missing else found
+        return max(found, self.problem.needed_kib) if missing and not self.problem.cells else found
 
     def attributes(self) -> Sequence[Attribute]:
         return ((self.weights.of, 1),)
@@ -416,14 +416,80 @@ class DeviceDistance(Fact):
         return [(row, 1) for row in self.problem.to_devices]
 
 
+class DeviceScarcity(Sum):
+    """Devices on the nodes that this guest has no use for, and another one might."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem)
+        self.weights = problem.scarce
+
+    def attributes(self) -> Sequence[Attribute]:
+        return ((self.weights.of, 1),)
+
+
+class Spilled(Fact):
+    """Memory that the nodes have too little of, and nodes without cpus give."""
+
+    def _beyond(self, kib: int) -> int:
+        return max(0, self.problem.home_kib - kib) if self.problem.far.for_spill else 0
+
+    def lower(self, part: Part, rest: int, missing: int) -> int:
+        memory = self.problem.memory
+        return self._beyond(memory.total(part.chosen) + memory.most(rest, missing))
+
+    def upper(self, part: Part, rest: int, missing: int) -> int:
+        memory = self.problem.memory
+        return self._beyond(memory.total(part.chosen) + memory.least(rest, missing))
+
+    def singles(self, ats: Sequence[int]) -> list[int] | int:
+        if not self.problem.far.for_spill:
+            return 0
+        return [self._beyond(self.problem.memory.of[at]) for at in ats]
+
+    def attributes(self) -> Sequence[Attribute]:
+        return ((self.problem.memory.of, -1),)
+
+
+class FarDistance(Fact):
+    """The mean distance of the guest's memory on nodes without cpus from its cpu nodes."""
+
+    def _of(self, chosen: int) -> int | Ratio:
+        far = self.problem.far
+        if not far.nodes:
+            return 0
+        shares = self.problem.far_shares_kib(chosen)
+        apart = sum(kib * far.distance(at, chosen) for at, kib in shares.items())
+        return Ratio(apart, sum(shares.values()) or 1)
+
+    def lower(self, part: Part, rest: int, missing: int) -> int | Ratio:  # noqa: ARG002 - the interface
+        if missing and self.problem.far.nodes:
+            return Ratio(0, 1)
+        return self._of(part.chosen)
+
+    def upper(self, part: Part, rest: int, missing: int) -> int | Ratio:  # noqa: ARG002 - the interface
+        far = self.problem.far
+        if missing and far.nodes:
+            return Ratio(max(max(row, default=0) for row in far.reach), 1)
+        return self._of(part.chosen)
+
+    def singles(self, ats: Sequence[int]) -> list[Ratio] | int:
+        found = [self._of(1 << at) for at in ats]
+        return [value for value in found if isinstance(value, Ratio)] or 0
+
+    def attributes(self) -> Sequence[Attribute]:
+        return [(self.problem.memory.of, -1), *((row, 1) for row in self.problem.far.reach)]
+
+
 class ShareSkew(Fact):
     """The difference between the largest and the smallest memory share."""
 
     def lower(self, part: Part, rest: int, missing: int) -> int:  # noqa: ARG002 - the interface
-        memory = self.problem.memory.total(part.chosen)
-        if missing or memory < self.problem.request.memory_kib:
+        problem = self.problem
+        if missing or (
+            problem.cells is None and problem.memory.total(part.chosen) < problem.needed_kib
+        ):
             return 0
-        shares = self.problem.shares_kib(part.chosen)
+        shares = problem.shares_kib(part.chosen)
         return max(shares) - min(shares)
 
     def upper(self, part: Part, rest: int, missing: int) -> int:
@@ -473,6 +539,19 @@ FACTS: Final[dict[str, FactKind]] = {
         FactKind("usable", Usable, "KiB", "memory that the nodes can give"),
         FactKind("hole", Hole, "KiB", "memory of the largest untouched node that is broken into"),
         FactKind("device_distance", DeviceDistance, "", "from the guest's devices to the nodes"),
+        FactKind(
+            "device_scarcity",
+            DeviceScarcity,
+            "devices",
+            "devices there that the guest has no use for",
+        ),
+        FactKind("spilled", Spilled, "KiB", "memory that nodes without cpus give for want of it"),
+        FactKind(
+            "far_distance",
+            FarDistance,
+            "",
+            "mean, of its memory on nodes without cpus to the nodes",
+        ),
         FactKind("share_skew", ShareSkew, "KiB", "largest less smallest memory share"),
     )
 }

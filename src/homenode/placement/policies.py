@@ -13,6 +13,7 @@ the order transitive, which "equal within 10 %" (version 2 of the 2012 series) d
 from typing import Final, Literal, NamedTuple
 
 from homenode.errors import HomenodeError, ParseError
+from homenode.guest import GuestRequest
 from homenode.host import LEVELS
 from homenode.placement.facts import FACTS, Ratio, Value
 from homenode.units import format_memory, parse_memory_kib
@@ -113,6 +114,16 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def order_for(policy: Policy, request: GuestRequest) -> tuple[Term, ...]:
+    """Return the terms by which the policy ranks sets of nodes for `request`.
+
+    Spilling comes before all that the policy says, for it is meant for want of memory alone. A
+    guest that is to be split goes onto as few nodes as can be.
+    """
+    first = ("spilled",) * request.spill + ("nodes",) * request.split
+    return (*(Term(name) for name in first if Term(name) != policy.terms[0]), *policy.terms)
+
+
 def _named(
     name: str,
     order: str,
@@ -131,8 +142,8 @@ POLICIES: Final[dict[str, Policy]] = {
     for policy in (
         _named(
             "balanced",
-            "level,nodes,distance,cores_short,vcpus_per_core~1/8,device_distance,"
-            "hole~4G,-usable~4G",
+            "level,nodes,distance,cores_short,vcpus_per_core~1/8,far_distance,device_distance,"
+            "device_scarcity,hole~4G,-usable~4G",
             "near together, on whole cores, where load is low, and keeping large nodes whole",
         ),
         _named(

@@ -4,13 +4,17 @@ Position i of every array is the i-th suitable node in ascending order of node n
 the order of positions is the order of nodes.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from homenode.bitmap import CpuMap, NodeMap
-from homenode.guest import Guest, GuestRequest
-from homenode.host import LEVELS, UNREACHABLE_DISTANCE, Host
+from homenode.guest import Guest, GuestRequest, NearDevice, VirtualNode
+from homenode.host import LEVELS, ORDINARY_PAGE_KIB, UNREACHABLE_DISTANCE, Host
+from homenode.placement.far import Far, far_of
 from homenode.placement.view import View
+from homenode.placement.virtual import Arrangement, Cells
 from homenode.placement.weights import Pairs, Weights, positions, twins_of
+from homenode.units import format_memory
 
 _MACHINE = len(LEVELS) - 1
 
@@ -24,6 +28,11 @@ class Problem(NamedTuple):
     `claimed` are the nodes where the two differ; `alone` are the vcpus at home on that node only,
     `across` those at home on several, as (nodes, vcpus), `at_home` both. `holes` is the memory
     of a node that no guest is on yet, 0 for the others. `levels` and `distances` are over pairs.
+
+    `home_kib` is what comes from the cpu nodes, `needed_kib` what a set of them must have at least
+    (less, if some may spill); `far` are the nodes without cpus. `required` are sets of which each
+    has to have a node among the chosen, `scarce` are devices that the guest has no use for.
+    `cells` are its virtual nodes, if they are to be matched.
     """
 
     view: View
@@ -44,6 +53,12 @@ class Problem(NamedTuple):
     levels: Pairs
     local: Weights
     to_devices: tuple[tuple[int, ...], ...]
+    home_kib: int
+    needed_kib: int
+    far: Far
+    required: tuple[int, ...]
+    scarce: Weights
+    cells: Cells | None
 
     @property
     def everything(self) -> int:
@@ -53,7 +68,17 @@ class Problem(NamedTuple):
     @property
     def memory_word(self) -> str:
         """What `memory` is called: libxl looks at what is free, not at what is usable."""
+        return self.memory_word_of(self.request.page_kib)
+
+    def memory_word_of(self, page_kib: int) -> str:
+        """Return what memory in pages of that size is called."""
+        if page_kib > ORDINARY_PAGE_KIB:
+            return f"in free pages of {format_memory(page_kib)}"
         return "free" if self.as_libxl else "usable"
+
+    def room_kib(self, node: int, page_kib: int) -> int:
+        """Return what a node can give in pages of that size, less what is promised of it."""
+        return _room_kib(self.view, node, page_kib, as_libxl=self.as_libxl)
 
     @property
     def seat_word(self) -> str:
@@ -68,29 +93,85 @@ class Problem(NamedTuple):
         """Return the positions of those of `nodes` that are in question."""
         return sum(1 << at for at, node in enumerate(self.ids) if node in nodes)
 
+    def asked(self, request: GuestRequest) -> "Problem":
+        """Return the problem of a request that differs in vcpus or in memory alone."""
+        home_kib = max(0, request.memory_kib - self.far.tier_kib)
+        needed_kib = max(0, home_kib - self.far.spill_room_kib)
+        return self._replace(request=request, home_kib=home_kib, needed_kib=needed_kib)
+
+    @property
+    def split_unit_kib(self) -> int:
+        """Virtual nodes that are made have whole units of this."""
+        return split_unit_kib(self.request)
+
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether it is plain without a search that no set of nodes can hold the guest."""
+        cells_fit = self.cells is None or self.cells.can_be_matched
+        return not cells_fit or not all(self.required) or self.far.is_short
+
     def fits(self, chosen: int) -> bool:
-        """Return whether the guest's vcpus and memory fit on the chosen nodes."""
+        """Return whether the guest fits on the chosen nodes: vcpus, memory, and devices."""
+        if self.far.is_short or any(not chosen & near for near in self.required):
+            return False
+        if self.cells is not None:
+            return self.cells.holds(chosen)
         return self.seats.total(chosen) >= self.request.vcpus and self.fits_memory(chosen)
+
+    def fitting_alone(self) -> list[int]:
+        """Return the positions that can hold the guest alone: `fits`, for one node at a time."""
+        seats, memory = self.seats.of, self.memory.of
+        needed, vcpus = self.needed_kib, self.request.vcpus
+        if self.required or self.cells is not None or self.far.is_short:
+            return [at for at in range(len(self.ids)) if self.fits(1 << at)]
+        return [at for at in range(len(self.ids)) if memory[at] >= needed and seats[at] >= vcpus]
 
     def fits_memory(self, chosen: int) -> bool:
         """Return whether each node covers the share that the hypervisor will take from it.
 
         libxl looks at the sum alone.
         """
-        needed = self.request.memory_kib
-        if self.memory.total(chosen) < needed:
+        if self.memory.total(chosen) < self.needed_kib:
             return False
-        if self.as_libxl or not chosen & (chosen - 1):
+        if self.as_libxl or not chosen & (chosen - 1) or self.spilled_kib(chosen):
             return True
         shares, memory = self.shares_kib(chosen), self.memory.of
-        return sum(shares) >= needed and all(
+        return sum(shares) >= self.home_kib and all(
             kib <= memory[at] for at, kib in zip(positions(chosen), shares, strict=True)
         )
 
     def shares_kib(self, chosen: int) -> list[int]:
         """Return the memory that comes from each chosen node, ascending; they must suffice."""
+        if self.cells is not None:
+            return self._cell_shares_kib(chosen)
+        if self.spilled_kib(chosen):
+            return [self.memory.of[at] for at in positions(chosen)]
         given = [self.unclaimed[at] for at in positions(chosen)]
-        return list(self.view.share_rule(self.request, given))
+        return list(self.view.share_rule(self.request._replace(memory_kib=self.home_kib), given))
+
+    def spilled_kib(self, chosen: int) -> int:
+        """Return what the chosen nodes have too little of, and nodes without cpus give."""
+        if not self.far.for_spill:
+            return 0
+        return max(0, self.home_kib - self.memory.total(chosen))
+
+    def far_shares_kib(self, chosen: int) -> dict[int, int]:
+        """Return the memory by index of `far` that comes from nodes without cpus."""
+        return self.far.shares_kib(chosen, self.spilled_kib(chosen))
+
+    def arranged(self, chosen: int) -> Arrangement | None:
+        """Return which virtual node goes where among `chosen`; None if they do not fit there."""
+        if self.cells is None:
+            return None
+        return self.cells.arranged(chosen, self.distances.of)
+
+    def _cell_shares_kib(self, chosen: int) -> list[int]:
+        arranged = self.arranged(chosen)
+        if arranged is None:
+            return [0] * chosen.bit_count()
+        needs = cells_kib(self.request)
+        by_position = dict(zip(arranged.ats, needs, strict=True))
+        return [by_position[at] for at in positions(chosen)]
 
 
 def suitable_cpus(view: View, request: GuestRequest, *, as_libxl: bool = False) -> CpuMap:
@@ -132,14 +213,22 @@ def prepare(
     """
     host = view.host
     suitable = suitable_cpus(view, request, as_libxl=as_libxl)
-    wanted = host.nodes_of(suitable)
+    barred = NodeMap() if also is not None else barred_nodes(view, request)
+    wanted = host.nodes_of(suitable) - barred
     if also is not None:
         wanted |= also & host.node_map
+    if any(not cell.vcpus for cell in request.virtual_nodes):
+        wanted |= host.node_map - host.nodes_of(host.cpu_map) - barred
+    page_kib = request.page_kib
+    if request.split:
+        # Each of its nodes is to give a virtual node vcpus and memory.
+        unit_kib = split_unit_kib(request)
+        wanted = NodeMap(node for node in wanted if view.usable_kib(node, page_kib) >= unit_kib)
     ids = tuple(wanted)
     cpus = tuple(host.cpus_by_node[node] & suitable for node in ids)
     cores = [_cores(host, own.bits, whole=False) for own in cpus]
-    unclaimed = [_memory_kib(view, node, as_libxl=as_libxl) for node in ids]
-    owed = [0 if as_libxl else view.outstanding_kib.get(node, 0) for node in ids]
+    unclaimed = [_memory_kib(view, node, page_kib, as_libxl=as_libxl) for node in ids]
+    owed = [0 if as_libxl else view.owed_kib(node, page_kib) for node in ids]
     memory = [max(0, kib - claim) for kib, claim in zip(unclaimed, owed, strict=True)]
     alone, across = _vcpus_at_home(view, ids, suitable, as_libxl=as_libxl)
     occupied = _occupied(view)
@@ -147,13 +236,22 @@ def prepare(
     distances = _symmetric(host, rows)
     levels = _levels(host, ids)
     twins = twins_of((distances, levels))
+    seats = _seats(host, request, cpus, cores)
+    far = far_of(
+        host,
+        request,
+        ids,
+        barred=frozenset(barred),
+        usable_kib=lambda node: _room_kib(view, node, page_kib, as_libxl=False),
+    )
+    home_kib = request.memory_kib - far.tier_kib
     return Problem(
         view=view,
         request=request,
         as_libxl=as_libxl,
         ids=ids,
         cpus=cpus,
-        seats=Weights(_seats(host, request, cpus, cores)),
+        seats=Weights(seats),
         memory=Weights(memory),
         unclaimed=tuple(unclaimed),
         claimed=sum(1 << at for at, kib in enumerate(memory) if kib < unclaimed[at]),
@@ -175,12 +273,129 @@ def prepare(
             for device in request.devices
             if device.node in host.node_map
         ),
+        home_kib=home_kib,
+        needed_kib=max(0, home_kib - far.spill_room_kib),
+        far=far,
+        required=tuple(_at_device(host, ids, device.node) for device in required_devices(request)),
+        scarce=Weights(_scarce_devices(host, request, ids)),
+        cells=_cells(view, request, ids, cpus, seats, as_libxl=as_libxl),
     )
 
 
-def _memory_kib(view: View, node: int, *, as_libxl: bool) -> int:
-    found = view.host.nodes_by_id[node]
-    return (found.free_kib if as_libxl else found.usable_kib) or 0
+def split_unit_kib(request: GuestRequest) -> int:
+    """Return the unit in which a guest's memory is split: a MiB, as xl has it, or a huge page."""
+    return max(1024, request.page_kib)
+
+
+def barred_nodes(view: View, request: GuestRequest) -> NodeMap:
+    """Return the nodes that the request is not to be on: excluded ones, and other guests'."""
+    barred = request.excluded
+    for guest in view.guests:
+        if guest.name in request.apart_from:
+            barred |= view.nodes_of_guest(guest) or NodeMap()
+    return barred
+
+
+def required_devices(request: GuestRequest) -> list[NearDevice]:
+    """Return the devices that the guest has to be near, in the order of `Problem.required`."""
+    return [device for device in request.devices if device.required]
+
+
+def _at_device(host: Host, ids: tuple[int, ...], node: int) -> int:
+    # Where no cpus are with the device, as near as cpus are to it.
+    if host.cpus_by_node.get(node):
+        return sum(1 << at for at, one in enumerate(ids) if one == node)
+    if node not in host.node_map:
+        return 0
+    with_cpus = host.nodes_of(host.cpu_map)
+    least = min((host.distance(one, node) for one in with_cpus), default=0)
+    return sum(1 << at for at, one in enumerate(ids) if host.distance(one, node) == least)
+
+
+def _scarce_devices(host: Host, request: GuestRequest, ids: tuple[int, ...]) -> list[int]:
+    counts = dict.fromkeys(ids, 0)
+    if not host.devices:
+        return list(counts.values())
+    own = {device.address for device in request.devices}
+    for device in host.devices:
+        if device.node in counts and device.kind != "chipset" and device.address not in own:
+            counts[device.node] += 1
+    return list(counts.values())
+
+
+# -- virtual nodes --
+
+
+def overhead_kib(request: GuestRequest) -> int:
+    """Return what is needed beside the memory of the virtual nodes; it counts with the first."""
+    return max(0, request.memory_kib - sum(cell.memory_kib for cell in request.virtual_nodes))
+
+
+def cells_kib(request: GuestRequest) -> list[int]:
+    """Return what each virtual node takes from its node, the overhead with the first."""
+    needs = [cell.memory_kib for cell in request.virtual_nodes]
+    if needs:
+        needs[0] += overhead_kib(request)
+    return needs
+
+
+def _cells(  # noqa: PLR0913 - the guest, and what its nodes have
+    view: View,
+    request: GuestRequest,
+    ids: tuple[int, ...],
+    cpus: tuple[CpuMap, ...],
+    seats: Sequence[int],
+    *,
+    as_libxl: bool,
+) -> Cells | None:
+    cells = request.virtual_nodes
+    if not cells or all(cell.node is not None for cell in cells):
+        return None
+    sizes = {cell.page_kib or request.page_kib for cell in cells} | {4}
+    room = {
+        (node, size): _room_kib(view, node, size, as_libxl=as_libxl)
+        for node in ids
+        for size in sizes
+    }
+    needs = cells_kib(request)
+    fits = []
+    for place, cell in enumerate(cells):
+        size = cell.page_kib or request.page_kib
+        huge = size > ORDINARY_PAGE_KIB
+        kib = cell.memory_kib if huge else needs[place]
+        beside = overhead_kib(request) if huge and not place else 0
+        fits.append(
+            sum(
+                1 << at
+                for at, node in enumerate(ids)
+                if cell.node in (None, node)
+                and seats[at] >= len(cell.vcpus)
+                and room[node, size] >= kib
+                and room[node, 4] >= beside
+                and _may_run(request, cell, cpus[at])
+            )
+        )
+    stated = all(len(cell.distances) == len(cells) for cell in cells)
+    return Cells(fits, [cell.distances for cell in cells] if stated else ())
+
+
+def _may_run(request: GuestRequest, cell: VirtualNode, cpus: CpuMap) -> bool:
+    # Whether each vcpu of the cell is allowed on some of those cpus.
+    hard = request.hard
+    return not hard or all(
+        not hard[min(vcpu, len(hard) - 1)].isdisjoint(cpus) for vcpu in cell.vcpus
+    )
+
+
+def _room_kib(view: View, node: int, page_kib: int, *, as_libxl: bool) -> int:
+    owed = 0 if as_libxl else view.owed_kib(node, page_kib)
+    return max(0, _memory_kib(view, node, page_kib, as_libxl=as_libxl) - owed)
+
+
+def _memory_kib(view: View, node: int, page_kib: int, *, as_libxl: bool) -> int:
+    if as_libxl:
+        return view.host.nodes_by_id[node].free_kib or 0
+    return view.usable_kib(node, page_kib)
 
 
 def _cores(host: Host, cpus: int, *, whole: bool) -> int:

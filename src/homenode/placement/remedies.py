@@ -9,6 +9,7 @@ from typing import Literal
 
 from homenode.bitmap import NodeMap
 from homenode.guest import Guest, GuestRequest
+from homenode.host import ORDINARY_PAGE_KIB
 from homenode.placement.deciding import TIME_LIMIT_S, place
 from homenode.placement.decision import Remedy
 from homenode.placement.policies import Policy
@@ -74,24 +75,47 @@ class _Trial:
                 yield Remedy(kind, f"{text}: {nodes.named}", nodes)
 
     def _loosened(self) -> Iterator[tuple[GuestRequest, Kind, str]]:
+        for changed, text in self._other_nodes():
+            yield changed, "nodes", text
+        for changed, text in self._fewer_demands():
+            yield changed, "options", text
+        host = self.view.host
+        for pool in host.pools:
+            if pool.name != host.pool(self.request.pool).name:
+                text = f"create it in cpupool {pool.name}"
+                yield self.request._replace(pool=pool.name), "nodes", text
+
+    def _other_nodes(self) -> Iterator[tuple[GuestRequest, str]]:
         request, host = self.request, self.view.host
         if request.explicit is not None:
             text = f"leave the choice to homenode, not {request.explicit.setting}"
-            yield request._replace(explicit=None, soft=()), "nodes", text
+            yield request._replace(explicit=None, soft=()), text
         if request.node_count is not None:
             text = f"allow another number of nodes than {request.node_count}"
-            yield request._replace(node_count=None), "nodes", text
+            yield request._replace(node_count=None), text
         if request.hard and request.explicit is None:
             held = host.nodes_of(suitable_cpus(self.view, request))
-            yield request._replace(hard=()), "nodes", f"allow more than {held.named} in cpus="
+            yield request._replace(hard=()), f"allow more than {held.named} in cpus="
+        if request.excluded:
+            yield request._replace(excluded=NodeMap()), f"allow {request.excluded.named} as well"
+        if request.apart_from:
+            others = ", ".join(name[:_LONGEST] for name in request.apart_from)
+            yield request._replace(apart_from=()), f"let it share nodes with {others}"
+
+    def _fewer_demands(self) -> Iterator[tuple[GuestRequest, str]]:
+        request = self.request
+        if any(device.required for device in request.devices):
+            near = tuple(device._replace(required=False) for device in request.devices)
+            yield request._replace(devices=near), "only prefer to be near its devices"
+        if request.page_kib > ORDINARY_PAGE_KIB:
+            text = f"do without pages of {format_memory(request.page_kib)}"
+            yield request._replace(page_kib=4), text
+        if request.tier is not None:
+            yield request._replace(tier=None), f"do without {request.tier.kind} memory"
         if request.whole_cores:
-            yield request._replace(whole_cores=False), "options", "do without whole cores"
+            yield request._replace(whole_cores=False), "do without whole cores"
         if request.exclusive:
-            yield request._replace(exclusive=False), "options", "do without exclusive cpus"
-        for pool in host.pools:
-            if pool.name != host.pool(request.pool).name:
-                text = f"create it in cpupool {pool.name}"
-                yield request._replace(pool=pool.name), "nodes", text
+            yield request._replace(exclusive=False), "do without exclusive cpus"
 
     # -- guests to stop or move --
 
@@ -123,10 +147,13 @@ class _Trial:
 
     def _frees_enough(self, gone: Sequence[Guest]) -> bool:
         request = self.request
-        if request.exclusive or any(guest.exclusive for guest in gone):
+        apart = {guest.name for guest in gone} & set(request.apart_from)
+        if request.exclusive or apart or any(guest.exclusive for guest in gone):
             return self.again(request, self.view.without(gone)) is not None
         problem = self.problem
-        freed = self.view.freed_kib(gone)
+        freed = self.view.freed_kib(
+            [guest for guest in gone if _alike(guest.page_kib, request.page_kib)]
+        )
         more = [freed.get(node, 0) if self._counts(node) else 0 for node in problem.ids]
         memory, unclaimed = (
             [kib + gain for kib, gain in zip(before, more, strict=True)]
@@ -140,15 +167,20 @@ class _Trial:
     @property
     def _adds_up(self) -> bool:
         # Whether the guest fits somewhere exactly if it fits on all nodes together.
-        return self.request.node_count is None and not self.problem.claimed
+        request = self.request
+        free = request.node_count is None and not request.virtual_nodes and not request.split
+        return free and not self.problem.claimed
 
     def _counts(self, node: int) -> bool:
-        return self.view.host.nodes_by_id[node].free_kib is not None
+        found = self.view.host.nodes_by_id[node]
+        return found.usable_in_pages_kib(self.request.page_kib) is not None
 
     # -- a smaller guest --
 
     def fewer_vcpus(self) -> Iterator[Remedy]:
         wanted = self.request.vcpus
+        if self.request.virtual_nodes:
+            return  # they say which vcpus there are
         vcpus = self._most(wanted - 1, lambda some: self.request._replace(vcpus=some))
         nodes = self.again(self.request._replace(vcpus=vcpus)) if vcpus else None
         if nodes is not None:
@@ -231,7 +263,9 @@ class _Trial:
     def _fits(self, request: GuestRequest) -> bool:
         if request.explicit is not None:
             return self.again(request) is not None
-        problem = self.problem._replace(request=request)
+        if request.virtual_nodes:
+            return self.again(request) is not None
+        problem = self.problem.asked(request)
         if self._adds_up:
             return problem.fits(problem.everything)
         found = Search(problem, self.policy).find(clock=self.clock, time_limit_s=TIME_LIMIT_S)
@@ -248,6 +282,12 @@ def _largest(most: int, fits: Callable[[int], bool]) -> int:
         else:
             failing = middle
     return fitting
+
+
+def _alike(one_page_kib: int, other_page_kib: int) -> bool:
+    # Whether memory in pages of these sizes comes from the same pool.
+    ordinary = max(one_page_kib, other_page_kib) <= ORDINARY_PAGE_KIB
+    return ordinary or one_page_kib == other_page_kib
 
 
 def _helps(guest: Guest) -> bool:

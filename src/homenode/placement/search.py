@@ -27,7 +27,7 @@ from homenode.placement.facts import (
     Ratio,
     Value,
 )
-from homenode.placement.policies import Policy, Term
+from homenode.placement.policies import Policy, Term, order_for
 from homenode.placement.problem import Problem
 from homenode.placement.weights import positions
 
@@ -84,7 +84,8 @@ class Search:
     def __init__(self, problem: Problem, policy: Policy) -> None:
         self.problem = problem
         self.policy = policy
-        self.terms = [_BoundTerm(term, problem) for term in policy.terms]
+        self.order = order_for(policy, problem.request)
+        self.terms = [_BoundTerm(term, problem) for term in self.order]
         self.root = Part(0, 0, 0, [0] * len(problem.ids), 0, 0)
         facts = [term.fact for term in self.terms]
         self._near = next((fact for fact in facts if isinstance(fact, Distance)), None)
@@ -109,6 +110,8 @@ class Search:
         self._clock = clock
         self._deadline = clock() + time_limit_s if clock is not None else 0.0
         self._start_anew()
+        if self.problem.is_hopeless:
+            return Found(None, [], proved=True, bound=[])
         sizes = self._sizes()
         size = 0
         try:
@@ -139,8 +142,11 @@ class Search:
     def _sizes(self) -> range:
         problem, request = self.problem, self.problem.request
         count = len(problem.ids)
-        if request.node_count is not None:
-            return range(request.node_count, min(request.node_count, count) + 1)
+        exactly = request.node_count if problem.cells is None else problem.cells.count
+        if exactly is not None:
+            return range(exactly, min(exactly, count) + 1)
+        if request.split:
+            count = min(count, request.vcpus)
         least = 1 if self._one_node_is_enough() else 2
         while 1 < least <= count and not self._can_fit(least):
             least += 1
@@ -151,7 +157,7 @@ class Search:
         seats, memory = self.problem.seats, self.problem.memory
         return (
             bool(memory.of)
-            and memory.descending[0][1] >= self.problem.request.memory_kib
+            and memory.descending[0][1] >= self.problem.needed_kib
             and seats.descending[0][1] >= self.problem.request.vcpus
         )
 
@@ -159,7 +165,7 @@ class Search:
         problem, everything = self.problem, self.problem.everything
         return (
             problem.seats.most(everything, size) >= problem.request.vcpus
-            and problem.memory.most(everything, size) >= problem.request.memory_kib
+            and problem.memory.most(everything, size) >= problem.needed_kib
         )
 
     def _hopeless_from(self, size: int) -> bool:
@@ -185,12 +191,7 @@ class Search:
     # -- one node: the common case, without a walk --
 
     def _best_single(self) -> None:
-        problem, vcpus = self.problem, self.problem.request.vcpus
-        needed = problem.request.memory_kib
-        seats, memory = problem.seats.of, problem.memory.of
-        fitting = [
-            at for at in range(len(problem.ids)) if memory[at] >= needed and seats[at] >= vcpus
-        ]
+        fitting = self.problem.fitting_alone()
         if not fitting:
             return
         vector: Vector = []
@@ -251,9 +252,17 @@ class Search:
         """Return which of `rest` can, and which must, join if the guest is to fit (None: never)."""
         problem, request = self.problem, self.problem.request
         must = 0
+        for near in problem.required:
+            if not near & part.chosen:
+                if not near & rest:
+                    return None, 0
+                must |= near & rest if (near & rest).bit_count() == 1 else 0
+        if problem.cells is not None:
+            can_hold = problem.cells.extendable(part.chosen, rest)
+            return (rest, must) if can_hold and must.bit_count() <= missing else (None, 0)
         for weights, needed in (
             (problem.seats, request.vcpus),
-            (problem.memory, request.memory_kib),
+            (problem.memory, problem.needed_kib),
         ):
             can, needs = weights.squeeze(rest, missing, needed - weights.total(part.chosen))
             if can < 0 or can.bit_count() < missing:
@@ -348,8 +357,10 @@ class Search:
             if own is None:
                 return None
             found += [(of, sign * term.term.sign) for of, sign in own]
-        room = [(of, -1) for of in (problem.seats.of, problem.memory.of, problem.unclaimed)]
-        return [*found, *room]
+        room = [problem.seats.of, problem.memory.of, problem.unclaimed]
+        able = [*problem.required, *(problem.cells.kinds if problem.cells else ())]
+        room += [[nodes >> at & 1 for at in range(len(problem.ids))] for nodes in able]
+        return [*found, *((of, -1) for of in room)]
 
     def _ranks(self) -> list[int]:
         attributes = self._attributes() or [(self.problem.memory.of, -1)]
@@ -427,7 +438,7 @@ class Search:
     def _fall_back(self) -> None:
         # Time was up with nothing found: take nodes by rank until the guest fits.
         part, rest = self.root, self.problem.everything
-        count = self.problem.request.node_count
+        count = self._sizes()[0] if self.problem.cells else self.problem.request.node_count
         while rest and part.count != count:
             at = self._next(part, rest, rest, 1)
             part = self._join(part, at)

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
+from homenode.bitmap import NodeMap
 from homenode.guest import Guest, GuestRequest
-from homenode.host import Host
+from homenode.host import ORDINARY_PAGE_KIB, Host, Node, PagePool
 
 ShareRule = Callable[[GuestRequest, Sequence[int]], Sequence[int]]
 """How a hypervisor spreads memory: (request, KiB usable on each node of the set, in ascending order
@@ -13,46 +14,87 @@ shares lack of what is needed would come from nodes outside of the set."""
 
 
 def equal_shares(request: GuestRequest, usable_kib: Sequence[int]) -> list[int]:
-    """Spread memory equally; where a node is full, the others take its part (a `ShareRule`)."""
-    shares, left = [0] * len(usable_kib), request.memory_kib
+    """Spread memory equally; where a node is full, the others take its part (a `ShareRule`).
+
+    Huge pages are dealt out whole.
+    """
+    unit = request.page_kib if request.page_kib > ORDINARY_PAGE_KIB else 1
+    shares, left = [0] * len(usable_kib), -(-request.memory_kib // unit)
     smallest_first = sorted(range(len(usable_kib)), key=lambda at: (usable_kib[at], at))
     for done, at in enumerate(smallest_first):
-        shares[at] = min(usable_kib[at], left // (len(usable_kib) - done))
-        left -= shares[at]
+        units = min(usable_kib[at] // unit, left // (len(usable_kib) - done))
+        shares[at] = units * unit
+        left -= units
     return shares
 
 
 class View(NamedTuple):
     """A host and its guests as they were seen together, and the claims upon them.
 
-    `outstanding_kib` is the memory by node that claims promise and that no guest has yet.
+    `outstanding_kib` is the ordinary memory by node that claims promise and that no guest has yet,
+    `outstanding_huge_kib` the same in huge pages, by (node, size of the page in KiB).
     """
 
     host: Host
     guests: tuple[Guest, ...] = ()
     outstanding_kib: Mapping[int, int] = {}
     share_rule: ShareRule = equal_shares
+    outstanding_huge_kib: Mapping[tuple[int, int], int] = {}
 
     def without(self, gone: Collection[Guest]) -> "View":
         """Return the view as it would be if those guests were gone and their memory free."""
-        freed, committed = self.freed_kib(gone), _committed_kib(gone)
+        committed = _committed_kib(gone)
         nodes = [
-            node._replace(
-                free_kib=_plus(node.free_kib, freed.get(node.id, 0)),
-                committed_kib=_plus(node.committed_kib, -committed.get(node.id, 0)),
-            )
+            node._replace(committed_kib=_plus(node.committed_kib, -committed.get(node.id, 0)))
             for node in self.host.nodes
         ]
         left = tuple(guest for guest in self.guests if guest not in gone)
-        return self._replace(host=self.host.replace(nodes=nodes), guests=left)
+        view = self._replace(host=self.host.replace(nodes=nodes), guests=left)
+        for page_kib in {guest.page_kib for guest in gone}:
+            alike = [guest for guest in gone if guest.page_kib == page_kib]
+            freed = self.freed_kib(alike)
+            nodes = [
+                _freed(node, freed[node.id], page_kib) if node.id in freed else node
+                for node in view.host.nodes
+            ]
+            view = view._replace(host=view.host.replace(nodes=nodes))
+        return view
 
-    def with_free(self, node: int, kib: int) -> "View":
-        """Return the view as it would be with that much more memory free on `node`."""
+    def with_free(self, node: int, kib: int, page_kib: int = 4) -> "View":
+        """Return the view as it would be with that much more memory free on `node`.
+
+        Huge pages are made of its free memory, and added to its pool of that size.
+        """
         nodes = [
-            one._replace(free_kib=_plus(one.free_kib, kib)) if one.id == node else one
-            for one in self.host.nodes
+            _with_free(one, kib, page_kib) if one.id == node else one for one in self.host.nodes
         ]
         return self._replace(host=self.host.replace(nodes=nodes))
+
+    def usable_kib(self, node: int, page_kib: int = 4) -> int:
+        """Return what a new guest can get on `node` in pages of that size, unclaimed or not.
+
+        What is unknown counts as nothing.
+        """
+        return self.host.nodes_by_id[node].usable_in_pages_kib(page_kib) or 0
+
+    def owed_kib(self, node: int, page_kib: int = 4) -> int:
+        """Return what of that is promised to guests that do not have it yet."""
+        if page_kib <= ORDINARY_PAGE_KIB:
+            return self.outstanding_kib.get(node, 0)
+        return self.outstanding_huge_kib.get((node, page_kib), 0)
+
+    def nodes_of_guest(self, guest: Guest) -> NodeMap | None:
+        """Return the nodes where a guest is: those of its memory, and those it is to come from.
+
+        None if nobody knows. Being allowed everywhere is no place.
+        """
+        bits = 0
+        if guest.memory_by_node is not None:
+            for node, kib in guest.memory_by_node.kib.items():
+                bits |= (kib > 0) << node
+        if guest.node_affinity is not None and guest.node_affinity != self.host.node_map:
+            bits |= guest.node_affinity.bits
+        return NodeMap.from_bits(bits) if bits else None
 
     @staticmethod
     def freed_kib(gone: Collection[Guest]) -> dict[int, int]:
@@ -62,6 +104,31 @@ class View(NamedTuple):
             for node, kib in guest.memory_by_node.kib.items() if guest.memory_by_node else ():
                 freed[node] = freed.get(node, 0) + kib
         return freed
+
+
+def _with_free(node: Node, kib: int, page_kib: int) -> Node:
+    if page_kib <= ORDINARY_PAGE_KIB:
+        return node._replace(free_kib=_plus(node.free_kib, kib))
+    more = kib // page_kib
+    others = tuple(pool for pool in node.pages if pool.page_kib != page_kib)
+    there = [pool for pool in node.pages if pool.page_kib == page_kib]
+    was = there[0] if there else PagePool(page_kib, 0, 0)
+    pool = PagePool(page_kib, was.total + more, (was.free or 0) + more)
+    return node._replace(
+        free_kib=_plus(node.free_kib, -more * page_kib), pages=tuple(sorted((*others, pool)))
+    )
+
+
+def _freed(node: Node, kib: int, page_kib: int) -> Node:
+    if page_kib <= ORDINARY_PAGE_KIB:
+        return node._replace(free_kib=_plus(node.free_kib, kib))
+    pools = (
+        pool._replace(free=min(pool.total, pool.free + kib // page_kib))
+        if pool.page_kib == page_kib and pool.free is not None
+        else pool
+        for pool in node.pages
+    )
+    return node._replace(pages=tuple(pools))
 
 
 def _plus(kib: int | None, more: int) -> int | None:

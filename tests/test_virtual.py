@@ -1,0 +1,355 @@
+"""Virtual nodes are on nodes that hold them, the best ones, wherever there are any."""
+
+from itertools import permutations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import oracle
+import oracle_virtual
+from homenode.bitmap import CpuMap, NodeMap
+from homenode.guest import ExplicitNodes, GuestRequest, NearDevice, VirtualNode
+from homenode.host import Cpu, Host, Node, PagePool
+from homenode.placement.deciding import place
+from homenode.placement.explain import explain
+from homenode.placement.policies import POLICIES, policy
+from homenode.placement.problem import prepare
+from homenode.placement.search import Search
+from homenode.placement.view import View
+from homenode.placement.virtual import Cells, first_match, match, surplus
+from test_search import orders, views
+
+policies = st.one_of(st.sampled_from(sorted(POLICIES)), orders()).map(policy)
+GIB = 1 << 20
+
+
+def cells_of(*sizes, distances=(), page_kib=None):
+    """Return virtual nodes from (vcpus, GiB)."""
+    made, first = [], 0
+    for at, (vcpus, gib) in enumerate(sizes):
+        row = distances[at] if distances else ()
+        own = CpuMap(range(first, first + vcpus))
+        made.append(VirtualNode(at, own, gib * GIB, row, page_kib=page_kib))
+        first += vcpus
+    return tuple(made)
+
+
+def wanted(*sizes, beside_kib=0, **more):
+    cells = cells_of(*sizes, distances=more.pop("distances", ()), page_kib=more.pop("page", None))
+    return GuestRequest(
+        "new",
+        vcpus=sum(len(cell.vcpus) for cell in cells),
+        memory_kib=sum(cell.memory_kib for cell in cells) + beside_kib,
+        guest_memory_kib=sum(cell.memory_kib for cell in cells),
+        virtual_nodes=cells,
+        **more,
+    )
+
+
+def host(*gib, cpus=4, distances=None, pages=()):
+    """Return a host of nodes with so much free memory each."""
+    return Host(
+        cpus=[Cpu(at * cpus + n, at) for at in range(len(gib)) for n in range(cpus)],
+        nodes=[
+            Node(at, present_kib=99 * GIB, free_kib=free * GIB, pages=pages)
+            for at, free in enumerate(gib)
+        ],
+        distances=distances,
+    )
+
+
+def nodes_of(decision):
+    return [cell.node for cell in decision.virtual_nodes]
+
+
+# -- the matching itself --
+
+masks = st.lists(st.integers(0, 2**6 - 1), max_size=6)
+
+
+def all_matchings(fits):
+    ways = permutations(range(6), len(fits))
+    return [way for way in ways if all(mine >> at & 1 for mine, at in zip(fits, way, strict=True))]
+
+
+@given(masks)
+def test_a_matching_is_found_exactly_where_there_is_one(fits):
+    found = match(fits)
+    if found is None:
+        assert not all_matchings(fits)
+        cells, nodes = surplus(fits)
+        reach = 0
+        for cell in cells:
+            reach |= fits[cell]
+        assert reach == nodes
+        assert nodes.bit_count() < len(cells)
+    else:
+        assert tuple(found) in all_matchings(fits)
+        assert surplus(fits) == ([], 0)
+        assert tuple(first_match(fits)) == min(all_matchings(fits))
+
+
+@given(masks, st.integers(0, 63), st.integers(0, 63))
+def test_a_part_can_be_completed_exactly_if_the_matroid_says_so(fits, chosen, rest):
+    rest &= ~chosen
+    sets = {sum(1 << at for at in way) for way in all_matchings(fits)}
+    possible = any(not chosen & ~whole and not whole & ~(chosen | rest) for whole in sets)
+    assert Cells(fits).extendable(chosen, rest) == possible
+    assert Cells(fits).holds(chosen) == (chosen in sets)
+
+
+# -- decisions, against enumeration --
+
+
+@st.composite
+def requests_with_cells(draw, view):
+    unit = view.host.nodes[0].present_kib // 16
+    count = draw(st.integers(1, 4))
+    alike = draw(st.booleans())
+    table = draw(st.sampled_from(["none", "pairs", "any"]))
+    cells, first = [], 0
+    shape = (1, 1)
+    for at in range(count):
+        if not at or not alike:
+            shape = draw(st.integers(0 if at else 1, 3)), draw(st.integers(0, 8))
+        vcpus, units = shape
+        huge = draw(st.integers(0, 4)) == 0
+        row = tuple(
+            10 if other == at
+            else (15 if at // 2 == other // 2 else 40) if table == "pairs"
+            else draw(st.integers(10, 60))
+            for other in range(count)
+        )  # fmt: skip
+        cells.append(
+            VirtualNode(
+                at,
+                CpuMap(range(first, first + vcpus)),
+                units * (2048 if huge else unit),
+                () if table == "none" else row,
+                page_kib=2048 if huge else None,
+                node=draw(st.sampled_from([None] * 9 + sorted(view.host.node_map)[:1]))
+                if at
+                else None,
+            )
+        )
+        first += vcpus
+    hard = ()
+    if view.host.cpu_map and draw(st.integers(0, 4)) == 0:
+        some = st.sets(st.sampled_from(list(view.host.cpu_map)), min_size=1).map(CpuMap)
+        hard = tuple(draw(some) for _ in range(first))
+    return GuestRequest(
+        "new",
+        vcpus=first,
+        memory_kib=sum(cell.memory_kib for cell in cells) + draw(st.integers(0, 2)),
+        virtual_nodes=tuple(cells),
+        hard=hard,
+        whole_cores=draw(st.integers(0, 4)) == 0,
+        apart_from=("g",) if draw(st.integers(0, 5)) == 0 else (),
+        devices=tuple(
+            NearDevice(f"{node}:0", node, required=True)
+            for node in draw(st.lists(st.sampled_from(list(view.host.node_map)), max_size=1))
+            if draw(st.integers(0, 3)) == 0
+        ),
+    )
+
+
+@settings(deadline=None, max_examples=150)
+@given(data=st.data())
+def test_cells_go_onto_the_best_nodes_that_hold_them(data):
+    view = data.draw(views())
+    request, order = data.draw(requests_with_cells(view)), data.draw(policies)
+    decision = place(view, request, order)
+    sets = oracle_virtual.node_sets(view, request, order)
+    count = len(request.virtual_nodes)
+    problem = prepare(view, request, as_libxl=order.admission == "libxl")
+    if not sets:
+        assert not decision.fits or count > len(problem.ids)
+        return
+    assert decision.fits
+    way = tuple(nodes_of(decision))
+    assert way in set(oracle_virtual.ways(view, request, order))
+    search = Search(problem, order)
+
+    def rank(nodes):
+        chosen = problem.chosen(NodeMap(nodes))
+        return search.vector(search.part_of(chosen)), sorted(nodes)
+
+    assert sorted(way) == min(map(rank, sets))[1]
+    misfit = oracle_virtual.misfit(view, request, way)
+    assert misfit == oracle_virtual.least_misfit(view, request, order, frozenset(way))
+
+
+@settings(deadline=None, max_examples=60)
+@given(data=st.data())
+def test_memory_and_masks_follow_the_cells(data):
+    view = data.draw(views())
+    request = data.draw(requests_with_cells(view))
+    decision = place(view, request, policy("balanced"))
+    if not decision.fits or None in nodes_of(decision):
+        return
+    assert sum(share.kib for share in decision.memory) == request.memory_kib
+    masks = {}
+    for run in decision.vcpus:
+        masks |= dict.fromkeys(CpuMap.parse(run.vcpus), run)
+    for at, cell in enumerate(decision.virtual_nodes):
+        there = sum(share.kib for share in decision.memory if share.node == cell.node)
+        assert there >= cell.memory_kib + (request.memory_kib - sum(
+            one.memory_kib for one in request.virtual_nodes) if not at else 0)  # fmt: skip
+        for vcpu in cell.vcpus:
+            assert masks[vcpu].soft == view.host.cpus_by_node[cell.node]
+
+
+# -- the oddities by name --
+
+
+def test_unequal_cells_take_the_nodes_that_are_left_for_them():
+    decision = place(View(host(4, 16, 8)), wanted((1, 7), (1, 15), (1, 3)), policy("balanced"))
+    assert nodes_of(decision) == [2, 1, 0]
+
+
+def test_what_is_missing_names_the_cells_that_are_too_many():
+    request = wanted((1, 2), (1, 9), (1, 9))
+    decision = place(View(host(4, 16, 8)), request, policy("balanced"))
+    assert decision.reason == (
+        "does not fit: virtual nodes 1-2 (9216 MiB, 1 vcpu each) fit on node 1 alone,"
+        " and need 2 nodes"
+    )
+    told = explain(View(host(4, 16, 8)), request, policy("balanced"), decision)
+    assert any("less" in remedy.text for remedy in told.remedies)
+
+
+def test_a_cell_that_fits_nowhere_is_named():
+    decision = place(View(host(4, 4)), wanted((1, 2), (9, 1)), policy("balanced"))
+    assert "virtual node 1 (1024 MiB, 9 vcpus) fits on no node" in decision.reason
+
+
+def test_cells_that_are_near_lie_on_nodes_that_are_near():
+    # Sockets of two nodes, numbered crosswise; cells 0-1 and 2-3 are near each other.
+    near, far = 12, 32
+    crosswise = [[10 if a == b else near if (a - b) % 2 == 0 else far for b in range(4)]
+                 for a in range(4)]  # fmt: skip
+    table = [[10 if a == b else 15 if a // 2 == b // 2 else 40 for b in range(4)] for a in range(4)]
+    request = wanted((1, 1), (1, 1), (1, 1), (1, 1), distances=table)
+    found = nodes_of(
+        place(View(host(8, 8, 8, 8, distances=crosswise)), request, policy("balanced"))
+    )
+    assert {frozenset(found[:2]), frozenset(found[2:])} == {frozenset({0, 2}), frozenset({1, 3})}
+
+
+def test_seven_cells_in_any_order_are_proved():
+    table = [[10 if a == b else 10 + (a * 5 + b * 5) % 7 * 3 for b in range(7)] for a in range(7)]
+    request = wanted(*[(1, 1)] * 7, distances=table)
+    odd = [[10 if a == b else 12 + (a * b) % 5 for b in range(7)] for a in range(7)]
+    assert place(View(host(*[8] * 7, distances=odd)), request, policy("balanced")).optimal
+
+
+def test_more_cells_than_can_be_gone_through_are_placed_and_said_not_to_be_proved():
+    count = 16
+    table = [[10 if a == b else 11 + a * b % 29 for b in range(count)] for a in range(count)]
+    odd = [[10 if a == b else 11 + a * b % 31 for b in range(count)] for a in range(count)]
+    request = wanted(*[(1, 1)] * count, distances=table)
+    decision = place(View(host(*[8] * count, distances=odd)), request, policy("first-fit"))
+    assert decision.fits
+    assert not decision.optimal
+    assert "virtual-nodes-not-proved" in {warned.code for warned in decision.warnings}
+
+
+def test_the_overhead_counts_with_the_first_cell():
+    assert place(View(host(4, 4)), wanted((1, 4), (1, 3)), policy("balanced")).fits
+    short = wanted((1, 4), (1, 4), beside_kib=1)
+    assert not place(View(host(4, 4)), short, policy("balanced")).fits
+    decision = place(View(host(4, 5)), short, policy("balanced"))
+    assert nodes_of(decision) == [1, 0]
+
+
+def test_pages_of_a_cell_come_from_the_pool_of_its_node():
+    pools = [Node(at, present_kib=99 * GIB, free_kib=free * GIB, pages=(PagePool(1 << 20, 4, gib),))
+             for at, (free, gib) in enumerate([(9, 1), (9, 3)])]  # fmt: skip
+    view = View(host(9, 9).replace(nodes=pools))
+    huge = wanted((1, 1), (1, 3), page=1 << 20)
+    decision = place(view, huge, policy("balanced"))
+    assert nodes_of(decision) == [0, 1]
+    assert {share.page_kib for share in decision.memory} == {1 << 20}
+    assert not place(view, wanted((1, 2), (1, 2), page=1 << 20), policy("balanced")).fits
+
+
+def test_more_cells_than_nodes_share_nodes():
+    decision = place(View(host(8, 8)), wanted(*[(1, 1)] * 4), policy("balanced"))
+    assert decision.fits
+    assert "share nodes" in decision.reason
+    assert set(nodes_of(decision)) <= {0, 1}
+
+
+def test_named_nodes_are_matched_and_not_dealt_out_in_turn():
+    request = wanted((1, 2), (1, 7))
+    asked = request._replace(explicit=ExplicitNodes(NodeMap([0, 1]), "nodes"))
+    assert nodes_of(place(View(host(8, 4, 9)), asked, policy("balanced"))) == [1, 0]
+
+
+def test_pins_of_an_exclusive_guest_are_on_the_nodes_of_its_cells():
+    request = wanted((3, 1), (1, 6), exclusive=True)
+    decision = place(View(host(4, 8)), request, policy("balanced"))
+    assert nodes_of(decision) == [0, 1]
+    assert [str(run.hard) for run in decision.vcpus] == ["0", "1", "2", "4"]
+
+
+# -- virtual nodes that are made --
+
+
+def whole(vcpus, gib, **more):
+    return GuestRequest("new", vcpus, gib * GIB, guest_memory_kib=gib * GIB, split=True, **more)
+
+
+def test_a_guest_that_fits_a_node_is_not_split():
+    decision = place(View(host(8, 8)), whole(4, 8), policy("balanced"))
+    assert (len(decision.nodes), decision.virtual_nodes) == (1, ())
+
+
+@pytest.mark.parametrize(("vcpus", "gib"), [(8, 4), (2, 12), (6, 12)])
+def test_one_that_fits_none_gets_a_virtual_node_on_each_of_the_nearest(vcpus, gib):
+    table = [[10 if a == b else 12 if a // 2 == b // 2 else 32 for b in range(4)] for a in range(4)]
+    decision = place(View(host(4, 8, 7, 7, distances=table)), whole(vcpus, gib), policy("balanced"))
+    assert decision.nodes == NodeMap([2, 3])
+    cells = decision.virtual_nodes
+    assert sum(cell.memory_kib for cell in cells) == gib * GIB
+    assert CpuMap.union([cell.vcpus for cell in cells]) == CpuMap.full(vcpus)
+    assert [cell.distances for cell in cells] == [(10, 12), (12, 10)]
+    assert {cell.memory_kib for cell in cells} == {gib * GIB // 2}
+
+
+def test_unequal_nodes_get_unequal_virtual_nodes():
+    decision = place(View(host(3, 9, cpus=2)), whole(4, 11), policy("balanced"))
+    sizes = {
+        cell.node: (len(cell.vcpus), cell.memory_kib // GIB) for cell in decision.virtual_nodes
+    }
+    assert sizes == {0: (2, 3), 1: (2, 8)}
+
+
+def test_a_guest_of_one_vcpu_over_two_nodes_cannot_be_split_and_is_told():
+    decision = place(View(host(8, 8)), whole(1, 12), policy("balanced"))
+    assert (decision.fits, decision.virtual_nodes) == (True, ())
+    assert "not-split" in {warned.code for warned in decision.warnings}
+
+
+def test_a_host_that_lies_about_distances_gives_the_guest_none():
+    lying = [[10, 10], [10, 10]]
+    cells = place(View(host(8, 8, distances=lying)), whole(8, 12), policy("balanced")).virtual_nodes
+    assert [cell.distances for cell in cells] == [(), ()]
+
+
+@settings(deadline=None, max_examples=80)
+@given(data=st.data())
+def test_what_is_made_could_have_been_asked_for(data):
+    view = data.draw(views())
+    unit = view.host.nodes[0].present_kib // 16
+    kib = data.draw(st.integers(1, 24)) * unit
+    request = GuestRequest("new", data.draw(st.integers(1, 10)), kib, guest_memory_kib=kib)
+    made = place(view, request._replace(split=True), policy("balanced"))
+    assert made.fits == (oracle.best(view, request, policy("balanced")) is not None)
+    if not made.virtual_nodes:
+        return
+    asked = request._replace(virtual_nodes=tuple(c._replace(node=None) for c in made.virtual_nodes))
+    assert tuple(nodes_of(made)) in set(oracle_virtual.ways(view, asked, policy("balanced")))
+    fewer = request._replace(split=True, node_count=len(made.nodes) - 1)
+    assert not place(view, fewer, policy("balanced")).fits
