@@ -54,10 +54,12 @@ class XmlEdits:
 
     def edited(self) -> str:
         """Return the text with all edits in it."""
-        made = self._bytes
-        for edit in sorted(self._edits, key=lambda edit: (edit.start, edit.turn), reverse=True):
-            made = made[: edit.start] + edit.bytes + made[edit.end :]
-        return made.decode()
+        # What is put in at a place comes before what is changed from there on.
+        pieces, at = [], 0
+        for edit in sorted(self._edits, key=lambda one: (one.start, one.end > one.start, one.turn)):
+            pieces += [self._bytes[at : edit.start], edit.bytes]
+            at = edit.end
+        return b"".join([*pieces, self._bytes[at:]]).decode()
 
     def set_attributes(self, element: Element, values: Mapping[str, str | None]) -> None:
         """Give attributes another value, add those that are not there, or remove them (None)."""

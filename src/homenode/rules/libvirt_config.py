@@ -10,11 +10,12 @@ real NUMA kernel, by ``numa_maps`` and the threads' affinities:
   elsewhere and lives; ``strict`` ends in an out-of-memory kill when such a guest touches its
   memory, months later perhaps.
 - *memory of several nodes*: ``interleave``, half and half, and what does not fit goes elsewhere.
-  ``preferred`` takes the first node of a set alone, ``strict`` fills the first one before it
-  touches another.
+  ``preferred`` takes the first node of a set alone; ``strict`` took all of a small guest from one
+  of them, the first one time and the second another.
 - *memory that is allocated when the guest starts* (huge pages, ``<allocation mode="immediate"/>``,
-  ``<locked/>``, devices of the host): ``strict``. What is short is then found out at once, and
-  huge pages would be taken from another node's pool (``preferred`` and ``interleave`` both did).
+  ``<locked/>``, devices of the host): ``strict`` on one node, and on several that give unequal
+  shares. What is short is then found out at once; huge pages would be taken from another node's
+  pool (``preferred`` and ``interleave`` both did).
 - *nodes without cpus*: QEMU does not start a guest whose memory it has to fill there ("The nodes
   select no CPUs"), but with ``restrictive``. That binds threads and not memory: of a guest with
   virtual nodes all memory came to lie on one node. So for these there is no such mode, and
@@ -319,7 +320,9 @@ def _write_memory(edits: _Edits, request: GuestRequest, decision: Decision, host
     named = nodes & host.nodes_of(host.cpu_map) if spills else nodes
     if stated is not None and stated.nodes == named and stated.mode == "preferred":
         return not spills
-    mode = "preferred" if spills else _mode(config, nodes, host)
+    shares = [share.kib for share in decision.memory]
+    even = len(shares) > 1 and (max(shares) - min(shares)) * 8 <= max(shares)
+    mode = "preferred" if spills else _mode(config, nodes, host, even=even)
     element = edits.root.find("numatune/memory")
     if element is None:
         edits.put(("numatune",), [New("memory", {"mode": mode, "nodeset": str(named)})])
@@ -337,10 +340,12 @@ def _spills(config: DomainXml, request: GuestRequest, nodes: NodeMap, host: Host
     return request.spill and len(with_cpus) == 1 and with_cpus != nodes and not at_start
 
 
-def _mode(config: DomainXml, nodes: NodeMap, host: Host) -> str:
-    """Return the mode that does no harm and brings memory to `nodes`."""
+def _mode(config: DomainXml, nodes: NodeMap, host: Host, *, even: bool = False) -> str:
+    """Return the mode that does no harm and brings memory to `nodes`, in `even` shares perhaps."""
     if config.filled_at_start and not host.cpus_of(nodes):
         return "restrictive"
+    if even:
+        return "interleave"
     if config.filled_at_start or config.pinned_at_start:
         return "strict"
     return "interleave" if len(nodes) > 1 else "preferred"
@@ -361,7 +366,8 @@ def _write_cell_nodes(edits: _Edits, cells: Sequence[VirtualNode], host: Host) -
         if mode == "restrictive":
             hint = "have its memory allocated on demand, or choose a node with cpus"
             text = f"QEMU cannot fill the memory of virtual node {cell.id} on {nodes.named}"
-            raise config.error(f"{text}, which has no cpus", at="memoryBacking", hint=hint)
+            at = "hugepages" if config.huge_pages else "allocation"
+            raise config.error(f"{text}, which has no cpus", at=at, hint=hint)
         if cell.id in bound:
             edits.set_attributes(elements[cell.id], {"mode": mode, "nodeset": str(nodes)})
             continue

@@ -372,12 +372,33 @@ def _with_wishes(
             warnings.append(_overruled(wish, f"{first.setting}, which names {first.nodes}"))
             if first.setting == "nodes":
                 asked = onto(asked, first.nodes)
-    if first.setting == "nodes" and not host.nodes_of(CpuMap.union(asked.soft)) <= first.nodes:
-        asked = asked._replace(soft=())
+    if first.setting == "nodes":
+        asked = without_pins_elsewhere(asked, first.nodes, host)
     if first.nodes & asked.excluded:
         both = (first.nodes & asked.excluded).named
         warnings.append(("exclude-overruled", f"{first.setting} names {both}, which is excluded"))
     return asked._replace(explicit=first)
+
+
+def without_pins_elsewhere(asked: GuestRequest, nodes: NodeMap, host: Host) -> GuestRequest:
+    """Return the request for `nodes` without what is of a placement elsewhere.
+
+    That are the cpus that its vcpus prefer, if some are of other nodes, and the hard affinity of
+    vcpus that are held to all cpus of other nodes alone.
+    """
+    soft = asked.soft if host.nodes_of(CpuMap.union(asked.soft)) <= nodes else ()
+    home = host.cpus_of(nodes)
+    hard = tuple(
+        host.cpu_map
+        if cpus.isdisjoint(home) and host.cpus_of(host.nodes_of(cpus)) == cpus
+        else cpus
+        for cpus in asked.hard
+    )
+    if not home:
+        hard = asked.hard  # memory alone is wanted there, and vcpus are elsewhere anyway
+    elif all(cpus >= host.cpu_map for cpus in hard):
+        hard = ()
+    return asked._replace(hard=hard, soft=soft)
 
 
 def _wishes(
