@@ -2,6 +2,7 @@
 
 import difflib
 import re
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -369,6 +370,23 @@ def test_written_again_it_is_the_same_and_read_again_it_names_the_same_nodes(
     assert write(made) == made
     if SCHEMA.is_file():
         schema().assertValid(etree.fromstring(made.encode()))
+
+
+SCRAPS = st.sampled_from(
+    [*"'<>&0-,ü\n\0\ud800", "", "<vcpu/>", "<numatune/>", "<cell/>", "<memory>1</memory>", "<!--"]
+)
+
+
+@settings(max_examples=300)
+@given(st.lists(st.tuples(st.integers(0), st.integers(0, 30), SCRAPS), min_size=1, max_size=3))
+def test_a_text_with_holes_and_scraps_never_ends_in_a_traceback(wounds):
+    text = guest(OURS.format('nodes="2" devices="required"') + HUGE, vcpu=PLACED)
+    for at, length, scrap in wounds:
+        start = at % len(text)
+        text = text[:start] + scrap + text[start + length :]
+    with suppress(HomenodeError):
+        config, asked, decision = decide(text)
+        parse(written(config, asked, decision, HOST))
 
 
 _SCHEMAS = []

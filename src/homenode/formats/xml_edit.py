@@ -50,7 +50,6 @@ class XmlEdits:
         tags = [self._bytes[place.start : place.content] for place in self._places.values()]
         single = sum(b"'" in tag for tag in tags)
         self._quote = b"'" if single * 2 > sum(b'"' in tag or b"'" in tag for tag in tags) else b'"'
-        self._parents = {child: parent for parent in self._root.iter() for child in parent}
 
     def edited(self) -> str:
         """Return the text with all edits in it."""
