@@ -94,8 +94,8 @@ def test_qemus_overhead_is_ordinary_memory():
 
 
 def test_the_overhead_is_what_was_measured():
-    # Private memory of QEMU in the lab, less the guest's: 29.7 to 33.8 MiB.
-    assert 33.8 * MIB <= PROCESS_KIB <= 35 * MIB
+    # Private memory of QEMU in the lab, less the guest's: 29.7 to 37.9 MiB.
+    assert 37.9 * MIB <= PROCESS_KIB <= 40 * MIB
     assert overhead_kib(0, 4) == PROCESS_KIB
 
 

@@ -211,6 +211,8 @@ def test_memory_modules_count_and_what_is_kept_in_files_does_not():
         ("<memoryBacking><allocation threads='2'/></memoryBacking>", False, False),
         ("<memoryBacking><hugepages/></memoryBacking>", True, False),
         ("<memoryBacking><locked/></memoryBacking>", False, True),
+        ("<devices><hostdev mode='subsystem' type='usb'/></devices>", False, False),
+        ("<devices><hostdev mode='subsystem' type='mdev'/></devices>", False, True),
         (
             (
                 "<devices><hostdev mode='subsystem' type='pci'><source><address bus='0x41'/>"

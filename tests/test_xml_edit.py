@@ -22,6 +22,27 @@ def edits(text):
     return XmlEdits(text, found), found.root
 
 
+def test_the_places_of_elements_are_found_whatever_stands_between_them():
+    text = "<a b='>/>'><!-- ü <x> -->\n<c/>é<d></d><e>/></e><f \n y = \"1\" /><g><h/></g></a >"
+    found, written = document(text, source="a.xml"), text.encode()
+    parts = {
+        element.tag: [
+            written[start:end].decode() for start, end in (place[1:3], place[2:4], place[3:5])
+        ]
+        for element, place in found.places.items()
+    }
+    assert parts.pop("a")[::2] == ["<a b='>/>'>", "</a >"]
+    assert parts == {
+        "c": ["<c/>", "", ""],
+        "d": ["<d>", "", "</d>"],
+        "e": ["<e>", "/>", "</e>"],
+        "f": ['<f \n y = "1" />', "", ""],
+        "g": ["<g>", "<h/>", "</g>"],
+        "h": ["<h/>", "", ""],
+    }
+    assert [place.line for place in found.places.values()] == [2, 2, 2, 2, 3, 3, 1]
+
+
 def test_nothing_changed_is_the_same_text():
     made, root = edits(TEXT)
     made.set_attributes(root, {"b": "1", "z": None})

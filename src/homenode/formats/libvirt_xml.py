@@ -489,8 +489,9 @@ def _filled_at_start(reader: _Reader) -> bool:
 
 def _pinned_at_start(reader: _Reader) -> bool:
     """Return whether memory is locked: by the guest's own word, or by VFIO for a device of it."""
-    locked = reader.only("memoryBacking/locked") is not None
-    return locked or next(_assigned(reader), None) is not None
+    if reader.only("memoryBacking/locked") is not None or next(_assigned(reader), None) is not None:
+        return True
+    return any(element.get("type") == "mdev" for element in reader.all("devices/hostdev"))
 
 
 # --- nodes of the host, and cells of the guest ---

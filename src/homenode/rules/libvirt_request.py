@@ -370,22 +370,24 @@ def _with_wishes(
     for wish in others:
         if wish.setting != "vcpupin" and not wish.nodes <= first.nodes:
             warnings.append(_overruled(wish, f"{first.setting}, which names {first.nodes}"))
-            if first.setting == "nodes":
-                asked = onto(asked, first.nodes)
     if first.setting == "nodes":
-        asked = without_pins_elsewhere(asked, first.nodes, host)
+        asked = with_nodes(asked, first, host)
     if first.nodes & asked.excluded:
         both = (first.nodes & asked.excluded).named
         warnings.append(("exclude-overruled", f"{first.setting} names {both}, which is excluded"))
     return asked._replace(explicit=first)
 
 
-def without_pins_elsewhere(asked: GuestRequest, nodes: NodeMap, host: Host) -> GuestRequest:
-    """Return the request for `nodes` without what is of a placement elsewhere.
+def with_nodes(asked: GuestRequest, wish: ExplicitNodes, host: Host) -> GuestRequest:
+    """Return the request for nodes that outrank all others, without what is of another placement.
 
-    That are the cpus that its vcpus prefer, if some are of other nodes, and the hard affinity of
-    vcpus that are held to all cpus of other nodes alone.
+    That is: the nodes of its virtual nodes, if some are others (they are dealt out anew); the cpus
+    that its vcpus prefer, if some are of other nodes; and the hard affinity of vcpus that are held
+    to all cpus of other nodes alone.
     """
+    nodes = wish.nodes
+    if not NodeMap(cell.node for cell in asked.virtual_nodes if cell.node is not None) <= nodes:
+        asked = onto(asked, nodes)
     soft = asked.soft if host.nodes_of(CpuMap.union(asked.soft)) <= nodes else ()
     home = host.cpus_of(nodes)
     hard = tuple(
@@ -398,7 +400,7 @@ def without_pins_elsewhere(asked: GuestRequest, nodes: NodeMap, host: Host) -> G
         hard = asked.hard  # memory alone is wanted there, and vcpus are elsewhere anyway
     elif all(cpus >= host.cpu_map for cpus in hard):
         hard = ()
-    return asked._replace(hard=hard, soft=soft)
+    return asked._replace(hard=hard, soft=soft, explicit=wish, node_count=None)
 
 
 def _wishes(
