@@ -190,6 +190,12 @@ def test_vcpus_that_no_cell_names_are_in_the_first_as_libvirt_has_it():
     assert made.cells[0].vcpus == CpuMap([0, 1])
 
 
+def test_memory_that_is_not_set_is_that_of_the_cells():
+    assert (
+        read(NUMA.replace("<memory unit='MiB'>96</memory>", ""), memory="").memory_kib == 96 << 10
+    )
+
+
 def test_a_cell_may_have_no_vcpus():
     made = read(NUMA.replace("cpus='0-1'", "cpus='0-3'").replace("cpus='2-3' ", ""))
     assert [len(cell.vcpus) for cell in made.cells] == [4, 0]
