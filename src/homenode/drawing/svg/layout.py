@@ -1,0 +1,166 @@
+"""Where sockets and nodes stand: sockets in rows, their nodes in columns, near memory below."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from homenode.bitmap import NodeMap
+from homenode.drawing.hierarchy import SocketGroup, Stack, nodes_words, socket_groups
+from homenode.drawing.svg.canvas import Block, Canvas, fit
+from homenode.drawing.svg.node import Scene, Sizes, node_card, node_sentence
+from homenode.drawing.svg.style import MARGIN, WIDTH
+from homenode.host import Node
+
+_GAP = 12
+_INDENT = 14
+"""How far memory stands in below the node that it is near to."""
+
+MOST_DETAILED = 16
+"""Nodes of a host beyond which they are drawn without their guests' figures."""
+
+_MOST_WIDE = 2
+_MOST_MIDDLING = 32
+
+_WIDE = Sizes(node=506, pad=12, thread=11, bar=18, text="", line=16, detailed=True)
+_LARGE = Sizes(node=234, pad=12, thread=9, bar=18, text="", line=16, detailed=True)
+_MIDDLING = Sizes(node=150, pad=8, thread=7, bar=11, text="small", line=14, detailed=False)
+_SMALL = Sizes(node=116, pad=7, thread=5, bar=9, text="small", line=13, detailed=False)
+
+
+class _Card(NamedTuple):
+    """A node's card, and where it stands in its socket."""
+
+    node: Node
+    block: Block
+    sizes: Sizes
+    x: float
+    y: float
+    height: float
+    link: float | None
+    """How far up the node is to which a line leads, for memory below it."""
+
+
+class _Panel(NamedTuple):
+    """A socket with its cards, its size, and its left edge."""
+
+    group: SocketGroup
+    cards: list[_Card]
+    width: float
+    height: float
+    x: float
+
+
+def sizes_for(groups: Sequence[SocketGroup]) -> Sizes:
+    """Return how large nodes are drawn on a host with these."""
+    count = sum(len(group.nodes) for group in groups)
+    if count > MOST_DETAILED:
+        return _MIDDLING if count <= _MOST_MIDDLING else _SMALL
+    columns = sum(max(len(group.stacks), len(group.shared)) for group in groups)
+    return _WIDE if columns <= _MOST_WIDE else _LARGE
+
+
+def draw_sockets(canvas: Canvas, scene: Scene, top: float) -> float:
+    """Draw the sockets in rows; return where the next thing goes."""
+    groups = socket_groups(scene.host)
+    sizes = sizes_for(groups)
+    rows: list[list[_Panel]] = []
+    x = float(MARGIN)
+    for group in groups:
+        panel = _panel(scene, group, sizes)
+        if not rows or x + panel.width > WIDTH - MARGIN:
+            x = float(MARGIN)
+            rows.append([])
+        rows[-1].append(panel._replace(x=x))
+        x += panel.width + _GAP
+    for row in rows:
+        height = max(panel.height for panel in row)
+        for panel in row:
+            _draw_panel(canvas, scene, panel, (top, height))
+        top += height + _GAP
+    return top
+
+
+def _panel(scene: Scene, group: SocketGroup, sizes: Sizes) -> _Panel:
+    per_row = int((WIDTH - 2 * MARGIN - 2 * sizes.pad + _gap(sizes)) // (sizes.node + _gap(sizes)))
+    count = max(len(group.stacks), len(group.shared))
+    columns = max(1, min(count if sizes.detailed else _square(count), per_row))
+    cards: list[_Card] = []
+    y = 28.0 if sizes.detailed else 24.0
+    stacks = [*group.stacks]
+    for at in range(0, len(stacks), columns):
+        y = _add_row(scene, stacks[at : at + columns], sizes, (cards, y))
+    for at in range(0, len(group.shared), columns):
+        row = [Stack(node) for node in group.shared[at : at + columns]]
+        y = _add_row(scene, row, sizes, (cards, y))
+    width = columns * (sizes.node + _gap(sizes)) - _gap(sizes) + 2 * sizes.pad
+    return _Panel(group, cards, width, y - _gap(sizes) + sizes.pad, 0)
+
+
+def _gap(sizes: Sizes) -> int:
+    return _GAP if sizes.detailed else 8
+
+
+def _square(count: int) -> int:
+    """Return how many small nodes stand side by side, so that large hosts' sockets make rows."""
+    return next(side for side in range(1, count + 1) if side * side >= count)
+
+
+def _add_row(
+    scene: Scene, stacks: Sequence[Stack], sizes: Sizes, place: tuple[list[_Card], float]
+) -> float:
+    """Add the cards of a row of stacks; return where the next row begins."""
+    cards, top = place
+    blocks = [node_card(scene, stack.node, sizes) for stack in stacks]
+    height = max(block.height for block in blocks)
+    bottom = top + height
+    below = sizes._replace(node=sizes.node - _indent(sizes))
+    for column, (stack, block) in enumerate(zip(stacks, blocks, strict=True)):
+        x = sizes.pad + column * (sizes.node + _gap(sizes))
+        cards.append(_Card(stack.node, block, sizes, x, top, height, None))
+        y = top + height
+        for node in stack.near:
+            near = node_card(scene, node, below)
+            link = y - top - height + _near_gap(sizes)
+            y += _near_gap(sizes)
+            cards.append(
+                _Card(node, near, below, x + _indent(sizes), y, near.height, link)
+            )
+            y += near.height
+        bottom = max(bottom, y)
+    return bottom + _gap(sizes)
+
+
+def _indent(sizes: Sizes) -> int:
+    return _INDENT if sizes.detailed else 8
+
+
+def _near_gap(sizes: Sizes) -> int:
+    return 8 if sizes.detailed else 5
+
+
+def _draw_panel(
+    canvas: Canvas, scene: Scene, panel: _Panel, place: tuple[float, float]
+) -> None:
+    top, height = place
+    numbers = NodeMap(node.id for node in panel.group.nodes)
+    part = canvas.group(f"{panel.group.label}: {nodes_words(numbers)}")
+    part.box(panel.x, top, width=panel.width, height=height, style="socket", radius=8)
+    pad = panel.cards[0].sizes.pad
+    detailed = panel.cards[0].sizes.detailed
+    style = "head" if detailed else "strong"
+    label = fit(panel.group.label, panel.width - 2 * pad, style)
+    part.text(panel.x + pad, top + (19 if detailed else 16), label, f"text {style}")
+    for card in panel.cards:
+        x, y = panel.x + card.x, top + card.y
+        if card.link is not None:
+            _draw_link(part, card, (x, y))
+        drawn = part.group(node_sentence(scene, card.node))
+        drawn.box(x, y, width=card.sizes.node, height=card.height, style="node", radius=6)
+        card.block.draw(drawn, x, y)
+
+
+def _draw_link(canvas: Canvas, card: _Card, place: tuple[float, float]) -> None:
+    x, y = place
+    indent = _INDENT if card.sizes.detailed else 8
+    half = indent / 2
+    down = (card.link or 0) + 14
+    canvas.path(x - half, y - (card.link or 0), f"M0 0 V{down:.0f} H{half:.0f}", "link")
