@@ -48,10 +48,18 @@ def _groups(kinds: dict[DeviceKind | None, list[str]]) -> list[DeviceGroup]:
 
 
 def count_words(groups: Sequence[DeviceGroup]) -> str:
-    """Return how many there are of each kind, such as ``2 accelerator, 1 network``."""
-    return ", ".join(f"{len(group.addresses)} {kind_word(group.kind)}" for group in groups)
+    """Return how many there are of each kind, such as ``2 accelerators, 1 network``."""
+    return ", ".join(map(_words, groups))
 
 
-def kind_word(kind: DeviceKind | None) -> str:
-    """Return the word for a kind of device."""
-    return "of unknown kind" if kind is None else kind
+def _words(group: DeviceGroup) -> str:
+    count = len(group.addresses)
+    match group.kind:
+        case None:
+            return f"{count} of unknown kind"
+        case "accelerator" | "display":
+            return f"{count} {group.kind}{'s' * (count != 1)}"
+        case "chipset":
+            return f"{count} of the chipset"
+        case _:
+            return f"{count} {group.kind}"

@@ -63,6 +63,12 @@ class NodeTable(NamedTuple):
         """The number of letters of the longest cell."""
         return max(len(self.cell(value)) for row in self.values for value in row)
 
+    @property
+    def reading(self) -> list[int]:
+        """The rows of which anything is told; all of them in a table of distances."""
+        told = [at for at, row in enumerate(self.values) if any(v is not None for v in row)]
+        return told if told and self.noun != "distance" else list(range(len(self.groups)))
+
     def cell(self, value: int | None) -> str:
         """Return the words of a cell."""
         if value is None:
@@ -135,9 +141,10 @@ def count_words(table: NodeTable) -> str:
         ((value, count) for value, count in counts.items() if value is not None),
         reverse=table.noun == "bandwidth",
     )
-    words = [f"{table.cell(value)} ({count})" for value, count in known[:_MOST_COUNTED]]
+    words = [f"{table.cell(value)} ({count})" for value, count in known]
     if len(known) > _MOST_COUNTED:
-        words.append(f"{len(known) - _MOST_COUNTED} more, to {table.cell(known[-1][0])}")
+        ends = (table.cell(known[at][0]) for at in (0, -1))
+        words = [f"{len(known)} different ones, from {' to '.join(ends)}"]
     if None in counts:
         words.append(f"unknown ({counts[None]})")
     return ", ".join(words)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from homenode.bitmap import CpuMap, NodeMap
 from homenode.drawing import name_text, printable
-from homenode.drawing.devices import DeviceGroup, kind_word
+from homenode.drawing.devices import DeviceGroup, count_words
 from homenode.drawing.hierarchy import (
     Nearness,
     Package,
@@ -50,7 +50,7 @@ def tiers_words(host: Host) -> str:
     if [tier.kind for tier in found] in ([], ["dram"]):
         return ""
     return "; ".join(
-        f"{'of unknown kind' if tier.kind is None else tier.kind}: "
+        f"{'of unknown kind' if tier.kind is None else tier.kind} "
         f"{format_memory(tier.present_kib)} on {nodes_words(tier.nodes)}"
         for tier in found
     )
@@ -115,7 +115,9 @@ def page_size(page_kib: int) -> str:
 
 def device_words(group: DeviceGroup) -> tuple[str, list[str]]:
     """Return how many devices of what kind, and their addresses with how many are left out."""
-    head = f"{len(group.addresses)} {kind_word(group.kind)}"
+    count = len(group.addresses)
+    noun = plural(count, "device")
+    head = f"{noun} of unknown kind" if group.kind is None else count_words([group])
     addresses = [name_text(address) for address in group.shown]
     if group.hidden:
         addresses.append(f"{group.hidden} more")

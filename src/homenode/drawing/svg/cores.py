@@ -89,8 +89,9 @@ def _cache_box(cache: Cache, width: float, look: Look) -> _CacheBox:
     most = max(len(core) for core in cache.cores)
     threads = max(1, min(most, int((width - 2 * pad - 3) // side)))
     core = threads * side + 3
-    columns = max(1, min(len(cache.cores), int((width - 2 * pad + _GAP) // (core + _GAP))))
-    rows = -(-len(cache.cores) // columns)
+    most_columns = max(1, int((width - 2 * pad + _GAP) // (core + _GAP)))
+    rows = -(-len(cache.cores) // most_columns)
+    columns = -(-len(cache.cores) // rows)
     return _CacheBox(
         cache,
         x=0,

@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 from homenode.bitmap import NodeMap
 from homenode.drawing.hierarchy import SocketGroup, Stack, nodes_words, socket_groups
-from homenode.drawing.svg.canvas import Block, Canvas, fit
-from homenode.drawing.svg.node import Scene, Sizes, node_card, node_sentence
-from homenode.drawing.svg.style import MARGIN, WIDTH
+from homenode.drawing.svg.canvas import Block, Canvas, fit, text_width
+from homenode.drawing.svg.node import Scene, Sizes, is_tagged, node_card, node_sentence
+from homenode.drawing.svg.style import MARGIN, WIDTH, kind_style
 from homenode.host import Node
 
 _GAP = 12
@@ -54,7 +54,7 @@ def sizes_for(groups: Sequence[SocketGroup]) -> Sizes:
     count = sum(len(group.nodes) for group in groups)
     if count > MOST_DETAILED:
         return _MIDDLING if count <= _MOST_MIDDLING else _SMALL
-    columns = sum(max(len(group.stacks), len(group.shared)) for group in groups)
+    columns = sum(len(group.stacks) for group in groups)
     return _WIDE if columns <= _MOST_WIDE else _LARGE
 
 
@@ -81,18 +81,24 @@ def draw_sockets(canvas: Canvas, scene: Scene, top: float) -> float:
 
 def _panel(scene: Scene, group: SocketGroup, sizes: Sizes) -> _Panel:
     per_row = int((WIDTH - 2 * MARGIN - 2 * sizes.pad + _gap(sizes)) // (sizes.node + _gap(sizes)))
-    count = max(len(group.stacks), len(group.shared))
+    count = len(group.stacks)
     columns = max(1, min(count if sizes.detailed else _square(count), per_row))
     cards: list[_Card] = []
     y = 28.0 if sizes.detailed else 24.0
     stacks = [*group.stacks]
     for at in range(0, len(stacks), columns):
         y = _add_row(scene, stacks[at : at + columns], sizes, (cards, y))
-    for at in range(0, len(group.shared), columns):
-        row = [Stack(node) for node in group.shared[at : at + columns]]
-        y = _add_row(scene, row, sizes, (cards, y))
-    width = columns * (sizes.node + _gap(sizes)) - _gap(sizes) + 2 * sizes.pad
+    inner = columns * (sizes.node + _gap(sizes)) - _gap(sizes)
+    for node in group.shared:
+        # As wide as the nodes that it is near to.
+        y = _add_row(scene, [Stack(node)], sizes._replace(node=inner), (cards, y))
+    label = text_width(group.label, _label_style(sizes)) + 2 * sizes.pad
+    width = min(max(inner + 2 * sizes.pad, label), WIDTH - 2 * MARGIN)
     return _Panel(group, cards, width, y - _gap(sizes) + sizes.pad, 0)
+
+
+def _label_style(sizes: Sizes) -> str:
+    return "head" if sizes.detailed else "strong"
 
 
 def _gap(sizes: Sizes) -> int:
@@ -145,16 +151,17 @@ def _draw_panel(
     part = canvas.group(f"{panel.group.label}: {nodes_words(numbers)}")
     part.box(panel.x, top, width=panel.width, height=height, style="socket", radius=8)
     pad = panel.cards[0].sizes.pad
-    detailed = panel.cards[0].sizes.detailed
-    style = "head" if detailed else "strong"
+    style = _label_style(panel.cards[0].sizes)
     label = fit(panel.group.label, panel.width - 2 * pad, style)
-    part.text(panel.x + pad, top + (19 if detailed else 16), label, f"text {style}")
+    part.text(panel.x + pad, top + (19 if style == "head" else 16), label, f"text {style}")
     for card in panel.cards:
         x, y = panel.x + card.x, top + card.y
         if card.link is not None:
             _draw_link(part, card, (x, y))
         drawn = part.group(node_sentence(scene, card.node))
         drawn.box(x, y, width=card.sizes.node, height=card.height, style="node", radius=6)
+        if is_tagged(scene, card.node):
+            drawn.box(x, y + 6, width=4, height=card.height - 12, style=kind_style(card.node.kind))
         card.block.draw(drawn, x, y)
 
 

@@ -3,12 +3,14 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from homenode.drawing.devices import KINDS
 from homenode.drawing.hierarchy import Package
-from homenode.drawing.memory import MEANINGS, memory_parts
+from homenode.drawing.memory import MEANINGS, memory_parts, tiers
 from homenode.drawing.svg.canvas import Canvas, fit, text_width, wrap
-from homenode.drawing.svg.node import Scene, device_lines, draw_glyph
-from homenode.drawing.svg.style import LINE, MARGIN, WIDTH, guest_colour
+from homenode.drawing.svg.node import Scene, device_lines, draw_glyph, is_tagged
+from homenode.drawing.svg.style import LINE, MARGIN, WIDTH, guest_colour, kind_style
 from homenode.drawing.words import host_sentences
+from homenode.host import DeviceKind, NodeKind
 from homenode.units import format_memory
 
 _SWATCH = 20
@@ -26,7 +28,7 @@ def draw_legend(canvas: Canvas, scene: Scene, top: float) -> float:
     """Draw devices on no node, the legend, and sentences; return where the next thing goes."""
     y = _draw_devices(canvas, scene, top)
     x, y = float(MARGIN), y + 3
-    entries = [*_memory(scene), *_guests(scene), *_hierarchy(scene), *_devices(scene)]
+    entries = [*_memory(scene), *_guests(scene), *_kinds(scene), *_hierarchy(scene), *_devices(scene)]
     for entry in entries:
         words = fit(entry.words, _ROOM - _SWATCH)
         width = _SWATCH + text_width(words)
@@ -89,6 +91,20 @@ def _guests(scene: Scene) -> list[_Entry]:
     ]
 
 
+def _kinds(scene: Scene) -> list[_Entry]:
+    """Return the kinds of memory, which the edge of a card tells."""
+    if not any(is_tagged(scene, node) for node in scene.host.nodes):
+        return []
+
+    def entry(kind: NodeKind | None) -> _Entry:
+        def draw(canvas: Canvas, x: float, y: float) -> None:
+            canvas.box(x + 5, y, width=4, height=14, style=kind_style(kind))
+
+        return _Entry(draw, "memory of unknown kind" if kind is None else f"{kind} memory")
+
+    return [entry(tier.kind) for tier in tiers(scene.host)]
+
+
 def _outline(style: str) -> Callable[[Canvas, float, float], None]:
     def draw(canvas: Canvas, x: float, y: float) -> None:
         canvas.box(x, y + 1, width=14, height=12, style=style, radius=3)
@@ -116,12 +132,9 @@ def _hierarchy(scene: Scene) -> list[_Entry]:
 
 
 def _devices(scene: Scene) -> list[_Entry]:
-    kinds = {group.kind: None for groups in scene.devices.values() for group in groups}
-    return [
-        _Entry(
-            lambda canvas, x, y, kind=kind: draw_glyph(canvas, x + 2, y + 2, kind),  # type: ignore[misc]
-            f"{kind or 'device of unknown kind'}",
-        )
-        for kind in kinds
-        if kind != "chipset"
-    ]
+    def entry(kind: DeviceKind | None) -> _Entry:
+        words = "device of unknown kind" if kind is None else f"{kind} device"
+        return _Entry(lambda canvas, x, y: draw_glyph(canvas, x + 2, y + 2, kind), words)
+
+    there = {group.kind for groups in scene.devices.values() for group in groups}
+    return [entry(kind) for kind in KINDS if kind in there and kind != "chipset"]

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from homenode.bitmap import NodeMap
 from homenode.drawing import name_text
-from homenode.drawing.devices import DeviceGroup, count_words, kind_word
+from homenode.drawing.devices import DeviceGroup, count_words
 from homenode.drawing.hierarchy import Nearness, Package, nodes_words
 from homenode.drawing.memory import MEANINGS, guests_on, memory_parts
 from homenode.drawing.svg.canvas import Block, Canvas, fit, text_width, wrap
@@ -75,13 +75,16 @@ def node_card(scene: Scene, node: Node, sizes: Sizes) -> Block:
     height = sum(block.height for block in blocks) + sizes.pad
 
     def draw(canvas: Canvas, x: float, y: float) -> None:
-        if node.id in scene.nearest or scene.kinds_differ or node.kind != "dram":
-            canvas.box(x, y + 6, width=4, height=height - 12, style=kind_style(node.kind))
         for block in blocks:
             block.draw(canvas, x + sizes.pad, y)
             y += block.height
 
     return Block(height, draw)
+
+
+def is_tagged(scene: Scene, node: Node) -> bool:
+    """Return whether the kind of a node's memory is to be shown."""
+    return scene.kinds_differ or node.kind != "dram"
 
 
 def _detailed(scene: Scene, node: Node, sizes: Sizes) -> list[Block]:
@@ -117,6 +120,7 @@ def _small(scene: Scene, node: Node, sizes: Sizes) -> list[Block]:
         *_cores(scene, node, sizes),
         _space(4),
         _bar(scene, node, sizes),
+        _space(1),
         *_lines([words], sizes, f"text {sizes.text}"),
         _device_counts(scene.devices.get(node.id, ()), sizes),
     ]
@@ -150,8 +154,8 @@ def _line(words: str, sizes: Sizes, style: str) -> Block:
 
 
 def _title(scene: Scene, node: Node, sizes: Sizes) -> Block:
-    tagged = scene.kinds_differ or node.kind != "dram"
-    tag = tier_word(node.kind) if tagged else ""
+    plain = node.kind == "dram" and not sizes.detailed
+    tag = tier_word(node.kind) if is_tagged(scene, node) and not plain else ""
     own = scene.host.cpus_by_node[node.id]
     right = "" if sizes.detailed else f"{len(own)} cpus" if own else "no cpus"
     height = sizes.line + (7 if sizes.detailed else 5)
@@ -285,7 +289,7 @@ def _device_counts(groups: Sequence[DeviceGroup], sizes: Sizes) -> Block:
 
     def draw(canvas: Canvas, left: float, top: float) -> None:
         for right, down, group in places:
-            part = canvas.group(f"{len(group.addresses)} {kind_word(group.kind)}")
+            part = canvas.group(count_words([group]))
             draw_glyph(part, left + right, top + down + 2, group.kind)
             part.text(left + right + 13, top + down + 11, str(len(group.addresses)), "quiet small")
 

@@ -38,7 +38,7 @@ _LIGHT = """
 .free { fill: #ffffff } .hatch { fill: #fff1d6 } .hatch-line { stroke: #bf8700; stroke-width: 2 }
 .link { fill: none; stroke: #8c959f; stroke-width: 1.5 }
 .glyph { fill: none; stroke: #424a53; stroke-width: 1.4 } .accelerator { fill: #424a53 }
-.dram { fill: #8c959f } .cxl { fill: #0e7490 } .hbm { fill: #b45309 } .gpu { fill: #3f7d20 }
+.dram { fill: #4b5563 } .cxl { fill: #0e7490 } .hbm { fill: #b45309 } .gpu { fill: #3f7d20 }
 .pmem { fill: #8b3fa0 } .kind-unknown { fill: none; stroke: #59636e; stroke-dasharray: 2 2 }
 .on-kind { fill: #ffffff } .self { fill: #d8dee4 } .unknown { fill: none; stroke: #d1d9e0 }
 .shade0 { fill: #e8f1fa } .shade1 { fill: #c6dbef } .shade2 { fill: #9ecae1 }
