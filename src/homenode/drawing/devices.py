@@ -8,7 +8,7 @@ from homenode.host import DeviceKind, Host
 KINDS: tuple[DeviceKind | None, ...] = (
     *(kind for kind in get_args(DeviceKind) if kind != "chipset"), None, "chipset",
 )  # fmt: skip
-"""The kinds in the order in which they are told: what nobody can tell, and nobody asks for, last."""
+"""The kinds in the order in which they are told; those that nobody knows, or asks for, last."""
 
 MOST_ADDRESSES = 8
 """Devices of one kind on one node beyond which the rest is only counted."""

@@ -132,16 +132,16 @@ def socket_groups(host: Host) -> list[SocketGroup]:
     return groups + _homeless(host, nearest, placed)
 
 
-def _socket(
-    host: Host, label: str, nodes: list[Node], nearest: dict[int, Nearness]
-) -> SocketGroup:
+def _socket(host: Host, label: str, nodes: list[Node], nearest: dict[int, Nearness]) -> SocketGroup:
     own = NodeMap(node.id for node in nodes)
     near: dict[NodeMap, list[Node]] = {}
     for number, nearness in nearest.items():
         if nearness.nodes and nearness.nodes <= own:
             near.setdefault(nearness.nodes, []).append(host.nodes_by_id[number])
     stacks = [Stack(node, tuple(near.pop(NodeMap([node.id]), ()))) for node in nodes]
-    return SocketGroup(label, tuple(stacks), tuple(node for group in near.values() for node in group))
+    return SocketGroup(
+        label, tuple(stacks), tuple(node for group in near.values() for node in group)
+    )
 
 
 def _homeless(host: Host, nearest: dict[int, Nearness], placed: set[int]) -> list[SocketGroup]:

@@ -73,7 +73,9 @@ class NodeTable(NamedTuple):
         """Return the words of a cell."""
         if value is None:
             return "?"
-        return f"{value / 1000:.1f}" if self.noun == "bandwidth" else str(value)
+        if self.noun != "bandwidth":
+            return str(value)
+        return f"{value / 1000:.1f}" if value < 99_950 else f"{value / 1000:.0f}"
 
     def own_words(self) -> str:
         """Return what nodes have to themselves: ``10``, ``10 to 12``."""
@@ -131,7 +133,7 @@ def is_flat(table: NodeTable) -> bool:
     return len(table.groups) > 1 and len(known | set(table.own) - {None}) == 1
 
 
-def count_words(table: NodeTable) -> str:
+def pair_words(table: NodeTable) -> str:
     """Return the different values and how many pairs of nodes have them, from near to far."""
     counts: dict[int | None, int] = {}
     for row in table.values:
@@ -179,9 +181,7 @@ def _belongs(
 ) -> bool:
     one = group[0]
     within = rows[one][group[-1] if len(group) > 1 else at]
-    return (
-        rows[at][one] == within and _swappable(rows, one, at) and _swappable(columns, one, at)
-    )
+    return rows[at][one] == within and _swappable(rows, one, at) and _swappable(columns, one, at)
 
 
 def _swappable(lines: list[list[int | None]], one: int, other: int) -> bool:

@@ -16,7 +16,7 @@ _BOLD = frozenset(("title", "head", "strong"))
 
 _WIDTHS = {
     **dict.fromkeys("iljI.,:;'|! ", 0.34),
-    **dict.fromkeys("ftr()[]{}/\\-\"`", 0.47),
+    **dict.fromkeys('ftr()[]{}/\\-"`', 0.47),
     **dict.fromkeys("mwMWQO@%~+=<>#…", 1.0),
 }  # fmt: skip
 _SMALL_LETTER, _CAPITAL, _OTHER = 0.64, 0.78, 1.05

@@ -67,9 +67,7 @@ def _package_block(package: Package, width: float, look: Look, *, framed: bool) 
     return Block(inner + head + 2 * pad, draw)
 
 
-def _caches(
-    caches: Sequence[Cache], width: float, look: Look
-) -> tuple[list[_CacheBox], float]:
+def _caches(caches: Sequence[Cache], width: float, look: Look) -> tuple[list[_CacheBox], float]:
     """Return the places of caches, which flow in rows, and the height of them all."""
     boxes: list[_CacheBox] = []
     x = y = height = 0.0

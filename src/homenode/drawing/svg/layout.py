@@ -127,9 +127,7 @@ def _add_row(
             near = node_card(scene, node, below)
             link = y - top - height + _near_gap(sizes)
             y += _near_gap(sizes)
-            cards.append(
-                _Card(node, near, below, x + _indent(sizes), y, near.height, link)
-            )
+            cards.append(_Card(node, near, below, x + _indent(sizes), y, near.height, link))
             y += near.height
         bottom = max(bottom, y)
     return bottom + _gap(sizes)
@@ -143,9 +141,7 @@ def _near_gap(sizes: Sizes) -> int:
     return 8 if sizes.detailed else 5
 
 
-def _draw_panel(
-    canvas: Canvas, scene: Scene, panel: _Panel, place: tuple[float, float]
-) -> None:
+def _draw_panel(canvas: Canvas, scene: Scene, panel: _Panel, place: tuple[float, float]) -> None:
     top, height = place
     numbers = NodeMap(node.id for node in panel.group.nodes)
     part = canvas.group(f"{panel.group.label}: {nodes_words(numbers)}")

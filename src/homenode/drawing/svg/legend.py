@@ -1,10 +1,9 @@
 """What the colours and shapes mean, and what is to be said in sentences."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 from homenode.drawing.devices import KINDS
-from homenode.drawing.hierarchy import Package
 from homenode.drawing.memory import MEANINGS, memory_parts, tiers
 from homenode.drawing.svg.canvas import Canvas, fit, text_width, wrap
 from homenode.drawing.svg.node import Scene, device_lines, draw_glyph, is_tagged
@@ -28,7 +27,13 @@ def draw_legend(canvas: Canvas, scene: Scene, top: float) -> float:
     """Draw devices on no node, the legend, and sentences; return where the next thing goes."""
     y = _draw_devices(canvas, scene, top)
     x, y = float(MARGIN), y + 3
-    entries = [*_memory(scene), *_guests(scene), *_kinds(scene), *_hierarchy(scene), *_devices(scene)]
+    entries = [
+        *_memory(scene),
+        *_guests(scene),
+        *_kinds(scene),
+        *_hierarchy(scene),
+        *_devices(scene),
+    ]
     for entry in entries:
         words = fit(entry.words, _ROOM - _SWATCH)
         width = _SWATCH + text_width(words)
@@ -38,7 +43,9 @@ def draw_legend(canvas: Canvas, scene: Scene, top: float) -> float:
         canvas.text(x + _SWATCH, y + 11, words)
         x += width + 14
     y += 38 if entries else 14
-    lines = [f"{words[0].upper()}{words[1:]}." for words in host_sentences(scene.host, scene.guests)]
+    lines = [
+        f"{words[0].upper()}{words[1:]}." for words in host_sentences(scene.host, scene.guests)
+    ]
     if scene.seen:
         lines.append("A coloured cpu: a vcpu of that guest was last seen there.")
     lines += [f"Note: {note}" for note in scene.host.notes]
@@ -71,9 +78,7 @@ def _box(*, style: str = "", fill: str = "") -> Callable[[Canvas, float, float],
 
 
 def _memory(scene: Scene) -> list[_Entry]:
-    kinds = {
-        part.kind for node in scene.host.nodes for part in memory_parts(node, scene.guests)
-    }
+    kinds = {part.kind for node in scene.host.nodes for part in memory_parts(node, scene.guests)}
     return [
         _Entry(_box(fill="url(#hatch)") if kind == "reserved" else _box(style=kind), words)
         for kind, words in MEANINGS.items()
@@ -119,7 +124,7 @@ def _core(canvas: Canvas, x: float, y: float) -> None:
 
 
 def _hierarchy(scene: Scene) -> list[_Entry]:
-    packages: Sequence[Package] = [one for own in scene.packages.values() for one in own]
+    packages = [one for own in scene.packages.values() for one in own]
     caches = [cache for package in packages for cache in package.caches]
     entries = []
     if any(len(core) > 1 for cache in caches for core in cache.cores):

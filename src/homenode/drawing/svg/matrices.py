@@ -1,6 +1,5 @@
 """The tables from node to node, shaded from near to far."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from homenode.bitmap import NodeMap
@@ -9,11 +8,11 @@ from homenode.drawing.svg.canvas import Canvas, text_width, wrap
 from homenode.drawing.svg.style import LINE, MARGIN, SHADES, WIDTH
 from homenode.drawing.tables import (
     NodeTable,
-    count_words,
     grouped,
     is_flat,
     is_telling,
     node_tables,
+    pair_words,
 )
 from homenode.drawing.words import label_text
 from homenode.host import Host
@@ -122,7 +121,7 @@ def _sized(table: NodeTable, style: str, usual: int) -> _Grid | None:
     """Return the grid with text of this class, its cells as wide as usual, or as needed."""
     numbers = max(text_width(words, style) for words in _cells(table)) + 1
     names = max(text_width(str(group), style) for group in table.groups) + 4
-    wanted = max(usual, numbers, min(usual + 12, names))
+    wanted = max(usual, numbers + 5, min(usual + 12, names))
     cell = min(wanted, (_ROOM - _left(table, style)) / len(table.groups))
     return _Grid(table, cell, style, numbers=True, above=[]) if numbers <= cell else None
 
@@ -157,7 +156,7 @@ def _draw_words(canvas: Canvas, table: NodeTable, top: float) -> float:
     """Say in words what is no table: unknown, or too large."""
     canvas.text(MARGIN, top + 14, _HEADINGS[table.noun], "text head")
     unit = f" in {table.unit}" if table.unit else ""
-    words = f"Values{unit}, and how many pairs of nodes have them: {count_words(table)}"
+    words = f"Values{unit}, and how many pairs of nodes have them: {pair_words(table)}"
     if not is_telling(table):
         words = "Unknown."
     y = top + 18
@@ -226,7 +225,7 @@ def _draw_row(
 
 def _shades(table: NodeTable) -> dict[int | None, int]:
     """Return the shade of every value: by its place among them, the nearest lightest."""
-    known: Sequence[int] = table.others
+    known = table.others
     if table.noun == "bandwidth":
         known = known[::-1]
     steps = max(1, len(known) - 1)

@@ -72,7 +72,7 @@ def node_card(scene: Scene, node: Node, sizes: Sizes) -> Block:
     """Return the card of a node, `sizes.node` wide; it is stretched to the height it is given."""
     blocks = _detailed(scene, node, sizes) if sizes.detailed else _small(scene, node, sizes)
     blocks = [block for block in blocks if block.height]
-    height = sum(block.height for block in blocks) + sizes.pad
+    height = sum(block.height for block in blocks) + sizes.pad - 3
 
     def draw(canvas: Canvas, x: float, y: float) -> None:
         for block in blocks:
@@ -148,9 +148,7 @@ _MOST_LINES = 6
 
 
 def _line(words: str, sizes: Sizes, style: str) -> Block:
-    return Block(
-        sizes.line, lambda canvas, x, y: canvas.text(x, y + sizes.line - 4, words, style)
-    )
+    return Block(sizes.line, lambda canvas, x, y: canvas.text(x, y + sizes.line - 4, words, style))
 
 
 def _title(scene: Scene, node: Node, sizes: Sizes) -> Block:
