@@ -40,7 +40,9 @@ def host_with_tables():
     rows = list(zip(reading, host.distances, strict=True))
     return host.replace(
         latency_ns=[[far * 8 if reads else None for far in row] for reads, row in rows],
-        bandwidth_mb_s=[[2_000_000 // far if reads else None for far in row] for reads, row in rows],
+        bandwidth_mb_s=[
+            [2_000_000 // far if reads else None for far in row] for reads, row in rows
+        ],
     )
 
 

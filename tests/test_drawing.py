@@ -97,7 +97,9 @@ def test_where_distances_tell_nothing_apart_latency_tells_what_is_near():
         nodes=[Node(0), Node(1), Node(2, kind="hbm")],
         distances=[[10, 20, 20], [20, 10, 20], [20, 20, 10]],
     )
-    assert [group.label for group in socket_groups(host)][-1] == "without cpus, as near to every node"
+    assert [group.label for group in socket_groups(host)][
+        -1
+    ] == "without cpus, as near to every node"
     told = host.replace(latency_ns=[[80, None, None], [None, 80, 140], [None] * 3])
     assert [[node.id for node in group.nodes] for group in socket_groups(told)] == [[0], [1, 2]]
     nobody = host.replace(distances=None)
@@ -108,7 +110,13 @@ def test_where_distances_tell_nothing_apart_latency_tells_what_is_near():
 @given(hosts())
 def test_every_online_cpu_of_a_node_is_in_one_of_its_cores(host):
     for node, packages in packages_by_node(host).items():
-        cpus = [c for package in packages for cache in package.caches for core in cache.cores for c in core]
+        cpus = [
+            c
+            for package in packages
+            for cache in package.caches
+            for core in cache.cores
+            for c in core
+        ]
         assert sorted(cpus) == list(host.cpus_by_node[node])
 
 

@@ -109,7 +109,9 @@ def test_every_real_host_is_tidy(path):
 
 
 def test_a_host_of_512_nodes_is_tidy_and_tells_its_distances_in_words():
-    far = [[10 if a == b else 16 if a // 4 == b // 4 else 36 for b in range(512)] for a in range(512)]
+    far = [
+        [10 if a == b else 16 if a // 4 == b // 4 else 36 for b in range(512)] for a in range(512)
+    ]
     picture = drawn(flat_host(512, distances=far))
     assert len(rectangles(picture, "node")) == 512
     assert "10 (512), 16 (1536), 36 (260096)" in "".join(words_of(picture))
@@ -185,7 +187,9 @@ def test_a_table_that_tells_nothing_apart_says_so():
         drawn(flat_host(4, distances=[[10] * 4] * 4))
     )
     honest = [[10 if a == b else 20 for b in range(4)] for a in range(4)]
-    assert not any("all the same" in words for words in words_of(drawn(flat_host(4, distances=honest))))
+    assert not any(
+        "all the same" in words for words in words_of(drawn(flat_host(4, distances=honest)))
+    )
 
 
 def test_of_64_nodes_those_that_are_alike_share_a_row():

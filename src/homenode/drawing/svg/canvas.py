@@ -56,19 +56,35 @@ def fit(words: str, width: float, style: str = "") -> str:
 
 
 def wrap(words: str, width: float, style: str = "") -> list[str]:
-    """Return `words` in lines of at most `width`, broken at spaces; what is longer, anywhere."""
+    """Return `words` in lines of at most `width`.
+
+    They are broken at spaces, words that are longer than a line after commas, or else anywhere.
+    """
     lines = [""]
     for word in words.split(" "):
-        joined = f"{lines[-1]} {word}" if lines[-1] else word
-        if text_width(joined, style) <= width:
-            lines[-1] = joined
-            continue
-        lines.append("")
-        for letter in word:
-            if text_width(lines[-1] + letter, style) > width and lines[-1]:
-                lines.append("")
-            lines[-1] += letter
+        fits = text_width(word, style) <= width
+        for at, piece in enumerate([word] if fits else _pieces(word, width, style)):
+            space = "" if at or not lines[-1] else " "
+            if text_width(lines[-1] + space + piece, style) <= width:
+                lines[-1] += space + piece
+            else:
+                lines.append(piece)
     return [line for line in lines if line]
+
+
+def _pieces(word: str, width: float, style: str) -> list[str]:
+    """Return a long word, such as a list of cpus, in pieces of at most `width`."""
+    pieces = []
+    for item in word.split(","):
+        piece = ""
+        for letter in f"{item},":
+            if piece and text_width(piece + letter, style) > width:
+                pieces.append(piece)
+                piece = ""
+            piece += letter
+        pieces.append(piece)
+    pieces[-1] = pieces[-1].removesuffix(",")
+    return pieces
 
 
 class Block(NamedTuple):

@@ -83,6 +83,9 @@ def _panel(scene: Scene, group: SocketGroup, sizes: Sizes) -> _Panel:
     per_row = int((WIDTH - 2 * MARGIN - 2 * sizes.pad + _gap(sizes)) // (sizes.node + _gap(sizes)))
     count = len(group.stacks)
     columns = max(1, min(count if sizes.detailed else _square(count), per_row))
+    label = text_width(group.label, _label_style(sizes))
+    if columns == 1:
+        sizes = sizes._replace(node=max(sizes.node, min(int(label) + 1, WIDTH // 2)))
     cards: list[_Card] = []
     y = 28.0 if sizes.detailed else 24.0
     stacks = [*group.stacks]
@@ -92,8 +95,7 @@ def _panel(scene: Scene, group: SocketGroup, sizes: Sizes) -> _Panel:
     for node in group.shared:
         # As wide as the nodes that it is near to.
         y = _add_row(scene, [Stack(node)], sizes._replace(node=inner), (cards, y))
-    label = text_width(group.label, _label_style(sizes)) + 2 * sizes.pad
-    width = min(max(inner + 2 * sizes.pad, label), WIDTH - 2 * MARGIN)
+    width = min(max(inner, label) + 2 * sizes.pad, WIDTH - 2 * MARGIN)
     return _Panel(group, cards, width, y - _gap(sizes) + sizes.pad, 0)
 
 

@@ -34,8 +34,8 @@ _TEXT_SIZES = (("", 34), ("small", 26), ("tiny", 16))
 
 _MEANINGS = {
     "distance": "from the row's node to the column's, as the firmware states them",
-    "latency": "in ns, when the row's node reads memory of the column's",
-    "bandwidth": "in GB/s, when the row's node reads memory of the column's",
+    "latency": "in ns, for the row's node to read the column's",
+    "bandwidth": "in GB/s, for the row's node to read the column's",
 }
 _HEADINGS = {"distance": "Distances", "latency": "Latency", "bandwidth": "Bandwidth"}
 

@@ -134,7 +134,7 @@ def _lines(items: Sequence[str], sizes: Sizes, style: str) -> list[Block]:
     """Return lines of text with the items in them, broken between items where possible."""
     lines: list[str] = []
     for item in items:
-        for part in wrap(item, sizes.inner, style)[:_MOST_LINES]:
+        for part in _wrapped(item, sizes.inner, style):
             joined = f"{lines[-1]}, {part}" if lines else part
             if lines and part == item and text_width(joined + ",", style) <= sizes.inner:
                 lines[-1] = joined
@@ -145,6 +145,13 @@ def _lines(items: Sequence[str], sizes: Sizes, style: str) -> list[Block]:
 
 _MOST_LINES = 6
 """Of one item, such as a list of scattered cpus; the rest is in the words for screen readers."""
+
+
+def _wrapped(words: str, width: float, style: str) -> list[str]:
+    lines = wrap(words, width, style)
+    if len(lines) > _MOST_LINES:
+        lines = [*lines[: _MOST_LINES - 1], fit(f"{lines[_MOST_LINES - 1]} …", width, style)]
+    return lines
 
 
 def _line(words: str, sizes: Sizes, style: str) -> Block:

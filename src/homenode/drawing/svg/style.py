@@ -14,6 +14,9 @@ GUEST_COLOURS = (
     "#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377",
     "#ee7733", "#009988", "#9977dd", "#997700", "#cc6699", "#44aa99",
 )  # fmt: skip
+_BLENDS = ((0, 0), (255, 45), (0, 40))
+"""What is mixed into the colours when they come round again: none, white, black; in percent."""
+
 _CONTROL_COLOUR = "#5f4b8b"
 
 SHADES = 7
@@ -75,7 +78,14 @@ def guest_colour(at: int, guests: Sequence[Guest]) -> str:
     if guests[at].is_control:
         return _CONTROL_COLOUR
     before = sum(not guest.is_control for guest in guests[:at])
-    return GUEST_COLOURS[before % len(GUEST_COLOURS)]
+    turn, colour = divmod(before, len(GUEST_COLOURS))
+    return _blended(GUEST_COLOURS[colour], _BLENDS[turn % len(_BLENDS)])
+
+
+def _blended(colour: str, blend: tuple[int, int]) -> str:
+    towards, percent = blend
+    parts = (int(colour[at : at + 2], 16) for at in (1, 3, 5))
+    return "#" + "".join(f"{part + (towards - part) * percent // 100:02x}" for part in parts)
 
 
 def kind_style(kind: NodeKind | None) -> str:
