@@ -173,7 +173,8 @@ def _memory_facts(node: Node) -> list[str]:
     if node.usable_kib != node.free_kib:
         facts.append(f"{format_memory(node.usable_kib)} usable")
     return facts + [
-        f"{pool.free} of {pool.total} pages of {format_memory(pool.page_kib)} free"
+        f"{'unknown' if pool.free is None else pool.free} of {pool.total} pages of "
+        f"{format_memory(pool.page_kib)} free"
         for pool in node.pages
         if pool.total
     ]
