@@ -118,12 +118,14 @@ def test_a_host_of_512_nodes_is_tidy_and_tells_its_distances_in_words():
 
 
 def test_what_is_unknown_is_drawn_as_unknown():
-    nodes = [Node(0, kind=None), Node(1, kind=None, present_kib=4096)]
+    pages = (PagePool(2048, 2, None),)
+    nodes = [Node(0, kind=None), Node(1, kind=None, present_kib=4096, pages=pages)]
     devices = [Device("0000:01:00.0", 0), Device("0000:02:00.0", None, "storage")]
     picture = drawn(Host(cpus=[Cpu(0, 0), Cpu(1, 1)], nodes=nodes, devices=devices))
     words = words_of(picture)
     assert "? free of ?" in words
     assert words.count("kind ?") == 2
+    assert "? of 2 pages of 2 MiB free" in words
     assert "1 device of unknown kind:" in " ".join(words)
     assert "Devices whose node nobody states" in words
     assert "Unknown." in words  # the distances

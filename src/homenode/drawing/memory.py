@@ -43,11 +43,11 @@ class Tier(NamedTuple):
 
 
 class PageSum(NamedTuple):
-    """The huge pages of one size on all nodes that have some."""
+    """The huge pages of one size on all nodes that have some; `free` is None if unknown of any."""
 
     page_kib: int
     total: int
-    free: int
+    free: int | None
     nodes: NodeMap
 
 
@@ -83,7 +83,7 @@ def memory_parts(node: Node, guests: Sequence[Guest]) -> list[Part]:
     ]
     rest = max(0, node.present_kib - sum(part.kib for part in parts) - node.free_kib)
     # Pools are no part of what is free: the kernel counts them as used.
-    pages = min(rest, sum(pool.free * pool.page_kib for pool in node.pages))
+    pages = min(rest, sum((pool.free or 0) * pool.page_kib for pool in node.pages))
     reclaimable = min(node.reclaimable_kib or 0, rest - pages)
     parts += [
         Part("used", rest - pages - reclaimable),
@@ -131,7 +131,7 @@ def page_sums(host: Host) -> list[PageSum]:
                 old = sums.get(pool.page_kib, PageSum(pool.page_kib, 0, 0, NodeMap()))
                 sums[pool.page_kib] = old._replace(
                     total=old.total + pool.total,
-                    free=old.free + pool.free,
+                    free=sum_known([old.free, pool.free]),
                     nodes=old.nodes | NodeMap([node.id]),
                 )
     return [sums[size] for size in sorted(sums)]

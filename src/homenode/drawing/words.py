@@ -99,10 +99,14 @@ def memory_words(node: Node) -> list[str]:
 def page_words(node: Node) -> list[str]:
     """Return the huge pages of a node; pools without a page are left out."""
     return [
-        f"{pool.free} of {pool.total} pages of {page_size(pool.page_kib)} free"
+        f"{_count(pool.free)} of {pool.total} pages of {page_size(pool.page_kib)} free"
         for pool in node.pages
         if pool.total
     ]
+
+
+def _count(number: int | None) -> str:
+    return "?" if number is None else str(number)
 
 
 def page_size(page_kib: int) -> str:
@@ -131,7 +135,7 @@ def host_sentences(host: Host, guests: Sequence[Guest]) -> list[str]:
     lines += [f"not for guests: {printable(reason)}" for reason in reasons]
     for pages in page_sums(host) if len(host.nodes) > 1 else ():
         lines.append(
-            f"pages of {page_size(pages.page_kib)}: {pages.free} of {pages.total} free, "
+            f"pages of {page_size(pages.page_kib)}: {_count(pages.free)} of {pages.total} free, "
             f"on {nodes_words(pages.nodes)}"
         )
     for pool in host.pools:
