@@ -91,7 +91,7 @@ def test_every_node_is_in_one_group_and_memory_without_cpus_with_the_nodes_neare
             assert nearest_nodes(host)[node.id].nodes <= type(host.node_map)(near_to)
 
 
-def test_where_distances_tell_nothing_apart_latency_tells_what_is_near():
+def test_where_distances_tell_nothing_apart_latency_and_bandwidth_tell_what_is_near():
     host = Host(
         cpus=[Cpu(0, 0, socket=0), Cpu(1, 1, socket=1)],
         nodes=[Node(0), Node(1), Node(2, kind="hbm")],
@@ -102,6 +102,10 @@ def test_where_distances_tell_nothing_apart_latency_tells_what_is_near():
     ] == "without cpus, as near to every node"
     told = host.replace(latency_ns=[[80, None, None], [None, 80, 140], [None] * 3])
     assert [[node.id for node in group.nodes] for group in socket_groups(told)] == [[0], [1, 2]]
+    told = host.replace(
+        distances=None, bandwidth_mb_s=[[9000, None, 8000], [None, 9000, 700], [None] * 3]
+    )
+    assert [[node.id for node in group.nodes] for group in socket_groups(told)] == [[0, 2], [1]]
     nobody = host.replace(distances=None)
     assert socket_groups(nobody)[-1].label == "without cpus, nearest node unknown"
 

@@ -66,8 +66,9 @@ class Package(NamedTuple):
 def nearest_nodes(host: Host) -> dict[int, Nearness]:
     """Return the nearest nodes of every node that has no cpus, online or not.
 
-    By distance as the firmware states it; of equally near ones those whose latency is known and
-    lowest, since where distances tell nothing apart, Linux states latencies of the nearest alone.
+    By distance as the firmware states it; of equally near ones those with the lowest latency, then
+    with the highest bandwidth, where these are known: of a node without cpus, Linux and hwloc tell
+    them of the nearest nodes alone (ACPI HMAT, ``access0/initiators``).
     """
     at = {node.id: place for place, node in enumerate(host.nodes)}
     owners = {cpu.node for cpu in host.cpus}
@@ -80,16 +81,17 @@ def nearest_nodes(host: Host) -> dict[int, Nearness]:
 
 
 def _nearness(host: Host, place: int, with_cpus: Sequence[int]) -> Nearness:
-    far = {one: host.distances[one][place] for one in with_cpus}
-    least = min((value for value in far.values() if value is not None), default=None)
-    nearest = [one for one in with_cpus if far[one] == least]
-    slow = {one: host.latency_ns[one][place] for one in nearest} if host.latency_ns else {}
-    quickest = min((value for value in slow.values() if value is not None), default=None)
-    if quickest is not None:
-        nearest = [one for one in nearest if slow[one] == quickest]
-    elif least is None:
-        nearest = []
-    return Nearness(NodeMap(host.nodes[one].id for one in nearest), least)
+    nearest, told = list(with_cpus), False
+    for table, best in ((host.distances, min), (host.latency_ns, min), (host.bandwidth_mb_s, max)):
+        known = {one: table[one][place] for one in nearest} if table else {}
+        values = [value for value in known.values() if value is not None]
+        if values:
+            nearest = [one for one in nearest if known[one] == best(values)]
+            told = True
+    if not told:
+        return Nearness(NodeMap(), None)
+    far = host.distances[nearest[0]][place]
+    return Nearness(NodeMap(host.nodes[one].id for one in nearest), far)
 
 
 def nearness_words(host: Host, near: Nearness) -> str:
@@ -192,10 +194,16 @@ def packages_by_node(host: Host) -> dict[int, list[Package]]:
                 _package_label(socket, die, alone=len({one for one, _ in packages}) == 1),
                 tuple(Cache(llc, tuple(cores)) for llc, cores in caches.items()),
             )
-            for (socket, die), caches in packages.items()
+            for (socket, die), caches in sorted(packages.items(), key=_known_first)
         ]
         for node, packages in found.items()
     }
+
+
+def _known_first(
+    package: tuple[tuple[int | None, int | None], object],
+) -> list[tuple[bool, int]]:
+    return [(number is None, number or 0) for number in package[0]]
 
 
 def _divided_sockets(cpus: Iterable[Cpu]) -> set[int | None]:

@@ -13,6 +13,7 @@ from homenode.host import Node
 _GAP = 12
 _INDENT = 14
 """How far memory stands in below the node that it is near to."""
+_SMALL_INDENT = 8
 
 MOST_DETAILED = 16
 """Nodes of a host beyond which they are drawn without their guests' figures."""
@@ -92,9 +93,7 @@ def _panel(scene: Scene, group: SocketGroup, sizes: Sizes) -> _Panel:
     for at in range(0, len(stacks), columns):
         y = _add_row(scene, stacks[at : at + columns], sizes, (cards, y))
     inner = columns * (sizes.node + _gap(sizes)) - _gap(sizes)
-    for node in group.shared:
-        # As wide as the nodes that it is near to.
-        y = _add_row(scene, [Stack(node)], sizes._replace(node=inner), (cards, y))
+    y = _add_shared(scene, group.shared, sizes._replace(node=inner), (cards, y))
     width = min(max(inner, label) + 2 * sizes.pad, WIDTH - 2 * MARGIN)
     return _Panel(group, cards, width, y - _gap(sizes) + sizes.pad, 0)
 
@@ -119,24 +118,63 @@ def _add_row(
     cards, top = place
     blocks = [node_card(scene, stack.node, sizes) for stack in stacks]
     height = max(block.height for block in blocks)
-    bottom = top + height
-    below = sizes._replace(node=sizes.node - _indent(sizes))
+    bottoms = []
     for column, (stack, block) in enumerate(zip(stacks, blocks, strict=True)):
         x = sizes.pad + column * (sizes.node + _gap(sizes))
         cards.append(_Card(stack.node, block, sizes, x, top, height, None))
-        y = top + height
-        for node in stack.near:
-            near = node_card(scene, node, below)
-            link = y - top - height + _near_gap(sizes)
-            y += _near_gap(sizes)
-            cards.append(_Card(node, near, below, x + _indent(sizes), y, near.height, link))
-            y += near.height
-        bottom = max(bottom, y)
-    return bottom + _gap(sizes)
+        bottoms.append(_add_near(scene, stack.near, sizes, (cards, x, top + height)))
+    return max(bottoms) + _gap(sizes)
+
+
+def _add_near(
+    scene: Scene, nodes: Sequence[Node], sizes: Sizes, place: tuple[list[_Card], float, float]
+) -> float:
+    """Add cards of memory below a node, side by side where they fit; return where they end."""
+    cards, x, bottom = place
+    y = bottom
+    for row in _memory_rows(nodes, sizes._replace(node=sizes.node - _indent(sizes))):
+        y += _near_gap(sizes)
+        left = x + _indent(sizes)
+        link: float | None = y - bottom
+        blocks = [node_card(scene, node, own) for node, own in row]
+        height = max(block.height for block in blocks)
+        for (node, own), block in zip(row, blocks, strict=True):
+            cards.append(_Card(node, block, own, left, y, height, link))
+            left += own.node + _near_gap(sizes)
+            link = None
+        y += height
+    return y
+
+
+def _add_shared(
+    scene: Scene, nodes: Sequence[Node], sizes: Sizes, place: tuple[list[_Card], float]
+) -> float:
+    """Add cards of memory that is near to several nodes, as wide as these together."""
+    cards, y = place
+    for row in _memory_rows(nodes, sizes):
+        left = float(sizes.pad)
+        blocks = [node_card(scene, node, own) for node, own in row]
+        height = max(block.height for block in blocks)
+        for (node, own), block in zip(row, blocks, strict=True):
+            cards.append(_Card(node, block, own, left, y, height, None))
+            left += own.node + _near_gap(sizes)
+        y += height + _gap(sizes)
+    return y
+
+
+def _memory_rows(nodes: Sequence[Node], sizes: Sizes) -> list[list[tuple[Node, Sizes]]]:
+    """Return nodes in rows as wide as `sizes.node`, with the sizes of each one's card."""
+    gap = _near_gap(sizes)
+    least = _LARGE.node - _INDENT if sizes.detailed else _SMALL.node - _SMALL_INDENT
+    columns = max(1, min(len(nodes), (sizes.node + gap) // (least + gap)))
+    own = sizes._replace(node=(sizes.node + gap) // columns - gap)
+    return [
+        [(node, own) for node in nodes[at : at + columns]] for at in range(0, len(nodes), columns)
+    ]
 
 
 def _indent(sizes: Sizes) -> int:
-    return _INDENT if sizes.detailed else 8
+    return _INDENT if sizes.detailed else _SMALL_INDENT
 
 
 def _near_gap(sizes: Sizes) -> int:
@@ -165,7 +203,6 @@ def _draw_panel(canvas: Canvas, scene: Scene, panel: _Panel, place: tuple[float,
 
 def _draw_link(canvas: Canvas, card: _Card, place: tuple[float, float]) -> None:
     x, y = place
-    indent = _INDENT if card.sizes.detailed else 8
-    half = indent / 2
+    half = _indent(card.sizes) / 2
     down = (card.link or 0) + 14
     canvas.path(x - half, y - (card.link or 0), f"M0 0 V{down:.0f} H{half:.0f}", "link")
