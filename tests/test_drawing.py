@@ -48,6 +48,9 @@ def test_the_parts_of_a_nodes_memory_make_up_the_node_or_are_unknown(machine):
             assert all(part.kib > 0 for part in parts)
             free = sum(part.kib for part in parts if part.kind in ("free", "reserved"))
             assert free <= node.free_kib
+            known = sum(part.kib for part in parts if part.kind == "guest") + node.free_kib
+            if known <= node.present_kib:  # nothing had to be cut
+                assert free == node.free_kib
 
 
 @moderate

@@ -2,7 +2,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from homenode.drawing import printable, svg
 from homenode.drawing.hierarchy import nearest_nodes
@@ -79,7 +79,7 @@ def test_nothing_in_the_picture_lies_over_anything_else_or_outside_of_its_parent
     assert_tidy(drawn(host, guests), nodes=len(host.nodes))
 
 
-@moderate
+@settings(moderate, max_examples=8)
 @given(furnished_machines(most_nodes=40))
 def test_large_hosts_are_tidy_too(machine):
     host, guests = machine
@@ -182,6 +182,23 @@ def test_latency_and_bandwidth_stand_beside_the_distances_and_say_what_nobody_te
     assert "224" in words  # ns
     assert "95.2" in words  # GB/s
     assert words.count("nothing is told from nodes 4-9") == 2
+
+
+def test_what_is_nearer_is_never_drawn_darker():
+    picture = drawn(host_with_tables())
+    for heading, nearest_first in (("Distances", False), ("Latency", False), ("Bandwidth", True)):
+        cells = [
+            (float(words.text), int(box.get("class").removeprefix("shade")))
+            for row in picture.iter(f"{SVG}g")
+            if row[0].text.startswith(f"{heading} from")
+            for box, words in zip(
+                row.findall(f"{SVG}rect"), row.findall(f"{SVG}text")[1:], strict=True
+            )
+            if box.get("class").startswith("shade")
+        ]
+        shades = [shade for _, shade in sorted(cells, key=lambda cell: cell[0])]
+        assert shades == sorted(shades, reverse=nearest_first)
+        assert {0, 6} <= set(shades)
 
 
 def test_a_table_that_tells_nothing_apart_says_so():

@@ -20,7 +20,7 @@ from homenode.drawing.words import (
     tier_word,
 )
 from homenode.guest import Guest
-from homenode.host import DeviceKind, Host, Node
+from homenode.host import DeviceKind, Host, Node, NodeKind
 from homenode.units import format_memory
 
 _GLYPH = 16  # a glyph of ten pixels, and room
@@ -159,35 +159,34 @@ def _line(words: str, sizes: Sizes, style: str) -> Block:
 
 
 def _title(scene: Scene, node: Node, sizes: Sizes) -> Block:
-    plain = node.kind == "dram" and not sizes.detailed
-    tag = tier_word(node.kind) if is_tagged(scene, node) and not plain else ""
-    own = scene.host.cpus_by_node[node.id]
-    right = "" if sizes.detailed else f"{len(own)} cpus" if own else "no cpus"
+    """Return the node's number, the kind of its memory, and on a small card, how many cpus."""
     height = sizes.line + (7 if sizes.detailed else 5)
+    style = f"strong {sizes.text}".strip()
     name = f"node {node.id}"
+    # Small cards have no room for what goes without saying.
+    tagged = is_tagged(scene, node) and (sizes.detailed or node.kind != "dram")
+    cpus = len(scene.host.cpus_by_node[node.id])
+    count = "" if sizes.detailed else f"{cpus or 'no'} cpus"
 
     def draw(canvas: Canvas, x: float, y: float) -> None:
-        base = y + height - 5
-        style = f"strong {sizes.text}".strip()
+        base, end = y + height - 5, x + sizes.inner
         canvas.text(x, base, name, f"text {style}")
-        end = x + sizes.inner
-        if tag:
-            width = text_width(tag, "small") + 8
-            end -= width
-            dark = node.kind is not None
-            canvas.box(end, base - 10, width=width, height=13, style=kind_style(node.kind),
-                       radius=3)  # fmt: skip
-            canvas.text(end + width / 2, base, tag,
-                        f"{'on-kind' if dark else 'text'} small middle")  # fmt: skip
-            end -= 4
-        room = end - x - text_width(name, style) - 4
-        short = right if text_width(right, "small") <= room else right.partition(" ")[0]
-        if right and text_width(short, "small") <= room and own:
-            canvas.text(end, base, short, "quiet small end")
-        elif right and not own and text_width(right, "small") <= room:
-            canvas.text(end, base, right, "quiet small end")
+        if tagged:
+            end = _draw_tag(canvas, node.kind, end, base)
+        if text_width(name, style) + text_width(count, "small") + 4 <= end - x and count:
+            canvas.text(end, base, count, "quiet small end")
 
     return Block(height, draw)
+
+
+def _draw_tag(canvas: Canvas, kind: NodeKind | None, end: float, base: float) -> float:
+    """Draw the kind of a node's memory, which ends at `end`; return where it begins."""
+    words = tier_word(kind)
+    width = text_width(words, "small") + 8
+    canvas.box(end - width, base - 10, width=width, height=13, style=kind_style(kind), radius=3)
+    tone = "text" if kind is None else "on-kind"
+    canvas.text(end - width / 2, base, words, f"{tone} small middle")
+    return end - width - 4
 
 
 def _cores(scene: Scene, node: Node, sizes: Sizes) -> list[Block]:
