@@ -51,7 +51,7 @@ def nodes(draw, number):
         reserved=tuple(draw(st.lists(st.builds(Reservation, sizes_kib, names), max_size=2))),
         committed_kib=draw(maybe(sizes_kib)),
         pages=tuple(
-            PagePool(kib, total, draw(st.integers(0, total)))
+            PagePool(kib, total, draw(maybe(st.integers(0, total))))
             for kib in draw(st.sets(st.sampled_from([64, 2048, 1 << 20])))
             for total in [draw(st.integers(0, 999))]
         ),

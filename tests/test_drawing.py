@@ -3,59 +3,36 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from xml.etree import ElementTree as ET
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.text import Text
 
 from homenode.cli.main import main
-from homenode.drawing import alike_nodes, memory_parts, printable, socket_groups, svg, terminal
+from homenode.drawing import printable, terminal
+from homenode.drawing.devices import devices_by_node
+from homenode.drawing.hierarchy import nearest_nodes, packages_by_node, socket_groups
+from homenode.drawing.memory import memory_parts
+from homenode.drawing.tables import alike_nodes
 from homenode.formats import host_toml, snapshot
 from homenode.guest import Guest, MemoryByNode
-from homenode.host import Cpu, Host, Node
+from homenode.host import Cpu, Device, Host, Node
+from pictures import (
+    EXAMPLES,
+    ROOT,
+    SVG,
+    example,
+    furnished_machines,
+    host_with_tables,
+    moderate,
+    parsed,
+)
 from strategies import hosts, machines
 
-ROOT = Path(__file__).parent.parent
-EXAMPLES = sorted((ROOT / "examples" / "hosts").glob("*.toml"))
 GUESTS = Path(__file__).parent / "data" / "xen-captures" / "n8" / "guests"
-SVG = "{http://www.w3.org/2000/svg}"
 NASTY = 'a<b>&"c"\x1b[31m\x00\n\ud800[red]'
-
-moderate = settings(
-    max_examples=25,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
-
-
-def example(name):
-    text = (ROOT / "examples" / "hosts" / f"{name}.toml").read_text()
-    return host_toml.parse(text, source=name)
-
-
-def parsed(text):
-    return ET.fromstring(text)  # noqa: S314 - it is our own document
-
-
-def rectangles(picture, style):
-    """Return (left, top, right, bottom) of the rectangles of a style."""
-    found = []
-    for box in picture.iter(f"{SVG}rect"):
-        if box.get("class") == style:
-            x, y, width, height = (float(box.get(key)) for key in ("x", "y", "width", "height"))
-            found.append((x, y, x + width, y + height))
-    return found
-
-
-def overlap(one, other):
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
-
-
-def inside(one, other):
-    return other[0] <= one[0] and other[1] <= one[1] and one[2] <= other[2] and one[3] <= other[3]
 
 
 @moderate
@@ -71,27 +48,106 @@ def test_the_parts_of_a_nodes_memory_make_up_the_node_or_are_unknown(machine):
             assert all(part.kib > 0 for part in parts)
             free = sum(part.kib for part in parts if part.kind in ("free", "reserved"))
             assert free <= node.free_kib
+            known = sum(part.kib for part in parts if part.kind == "guest") + node.free_kib
+            if known <= node.present_kib:  # nothing had to be cut
+                assert free == node.free_kib
 
 
 @moderate
 @given(hosts())
 def test_a_group_of_alike_nodes_tells_every_distance(host):
-    groups = alike_nodes(host)
+    groups = alike_nodes(host.nodes, host.distances)
     assert sorted(node for group in groups for node in group) == list(host.node_map)
     for one in groups:
         for other in groups:
             told = {host.distance(row, column) for row in one for column in other if row != column}
             assert len(told) <= 1
+        assert len({host.distance(node, node) for node in one}) == 1
 
 
 def test_alike_nodes_are_the_sockets_of_a_regular_machine_and_none_of_an_irregular_one():
-    assert [str(group) for group in alike_nodes(example("epyc-7763-2s-nps4"))] == ["0-3", "4-7"]
-    assert len(alike_nodes(example("tree-64n"))) == 16
-    assert len(alike_nodes(example("opteron-6272-8n"))) == 8
+    def alike(name):
+        host = example(name)
+        return [str(group) for group in alike_nodes(host.nodes, host.distances)]
+
+    assert alike("epyc-7763-2s-nps4") == ["0-3", "4-7"]
+    assert len(alike("tree-64n")) == 16
+    assert len(alike("opteron-6272-8n")) == 8
 
 
 @moderate
-@given(machines(), st.integers(60, 130))
+@given(hosts())
+def test_every_node_is_in_one_group_and_memory_without_cpus_with_the_nodes_nearest_to_it(host):
+    groups = socket_groups(host)
+    assert sorted(node.id for group in groups for node in group.nodes) == list(host.node_map)
+    owners = {cpu.node for cpu in host.cpus}
+    for group in groups:
+        own = {stack.node.id for stack in group.stacks}
+        for node, near_to in [
+            *((node, {stack.node.id}) for stack in group.stacks for node in stack.near),
+            *((node, own) for node in group.shared),
+        ]:
+            assert node.id not in owners
+            assert near_to <= owners
+            least = min(host.distance(one, node.id) for one in owners if one is not None)
+            assert least in {host.distance(one, node.id) for one in near_to}
+            assert nearest_nodes(host)[node.id].nodes <= type(host.node_map)(near_to)
+
+
+def test_where_distances_tell_nothing_apart_latency_and_bandwidth_tell_what_is_near():
+    host = Host(
+        cpus=[Cpu(0, 0, socket=0), Cpu(1, 1, socket=1)],
+        nodes=[Node(0), Node(1), Node(2, kind="hbm")],
+        distances=[[10, 20, 20], [20, 10, 20], [20, 20, 10]],
+    )
+    assert [group.label for group in socket_groups(host)][
+        -1
+    ] == "without cpus, as near to every node"
+    told = host.replace(latency_ns=[[80, None, None], [None, 80, 140], [None] * 3])
+    assert [[node.id for node in group.nodes] for group in socket_groups(told)] == [[0], [1, 2]]
+    told = host.replace(
+        distances=None, bandwidth_mb_s=[[9000, None, 8000], [None, 9000, 700], [None] * 3]
+    )
+    assert [[node.id for node in group.nodes] for group in socket_groups(told)] == [[0, 2], [1]]
+    nobody = host.replace(distances=None)
+    assert socket_groups(nobody)[-1].label == "without cpus, nearest node unknown"
+
+
+@moderate
+@given(hosts())
+def test_every_online_cpu_of_a_node_is_in_one_of_its_cores(host):
+    for node, packages in packages_by_node(host).items():
+        cpus = [
+            c
+            for package in packages
+            for cache in package.caches
+            for core in cache.cores
+            for c in core
+        ]
+        assert sorted(cpus) == list(host.cpus_by_node[node])
+
+
+def test_dies_are_told_apart_only_where_a_socket_has_some():
+    host = example("memory-tiers")
+    assert [p.label for p in packages_by_node(host)[1]] == ["die 1"]
+    assert [p.label for p in packages_by_node(example("epyc-7763-2s-nps4"))[1]] == [""]
+    one = Host(cpus=[Cpu(at, 0, core=0, socket=at) for at in range(2)], nodes=[Node(0)])
+    assert [p.label for p in packages_by_node(one)[0]] == ["socket 0", "socket 1"]
+
+
+def test_many_devices_of_a_kind_are_counted_and_the_first_of_them_told():
+    devices = [Device(f"0000:3b:00.{at}", 0, "network") for at in range(64)]
+    host = Host(cpus=[Cpu(0, 0)], nodes=[Node(0)], devices=[*devices, Device("x", 7)])
+    found = devices_by_node(host)
+    assert len(found[0][0].shown) + found[0][0].hidden == 64
+    assert [group.addresses for group in found[None]] == [("x",)]  # there is no node 7
+    picture = terminal.topology(host, (), colours=False, width=100)
+    assert "64 network: 0000:3b:00.0, " in picture
+    assert ", 56 more" in picture
+
+
+@moderate
+@given(furnished_machines(), st.integers(60, 130))
 def test_the_terminals_picture_keeps_to_its_width_and_names_every_node_and_guest(machine, width):
     host, guests = machine
     picture = terminal.topology(host, guests, colours=False, width=width)
@@ -115,7 +171,7 @@ def test_every_example_is_legible_at_80_columns(path):
     host = host_toml.parse(path.read_text(), source=path.name)
     lines = terminal.topology(host, (), colours=False, width=80).splitlines()
     assert max(map(cell_len, lines)) <= 80
-    assert len(lines) < 2 * len(host.nodes) + 40
+    assert len(lines) < 2 * len(host.nodes) + len(host.devices) + 40
 
 
 def test_a_large_hosts_distances_are_told_once_for_nodes_that_are_alike():
@@ -132,72 +188,40 @@ def test_what_is_unknown_is_a_question_mark_and_no_zero():
     assert "? free of 4 MiB" in picture
     assert "distances: unknown" in picture
     assert "0 MiB" not in picture
-    assert "? free of ?" in svg.topology(host, ())
 
 
-def test_names_can_neither_steer_the_terminal_nor_break_the_document():
+def test_names_cannot_steer_the_terminal():
     guest = Guest(NASTY, id=1, memory_by_node=MemoryByNode({0: 1024}, "x"))
     host = Host(
         cpus=[Cpu(0, 0)],
         nodes=[Node(0, present_kib=4096, free_kib=2048)],
         name=NASTY,
+        hypervisor=NASTY,
+        devices=[Device(NASTY, 0, "network")],
         notes=[NASTY],
     )
     picture = terminal.topology(host, (guest,), colours=False, width=80)
     assert "\x1b" not in picture
     assert "[red]" in picture
-    document = parsed(svg.topology(host, (guest,)))
-    texts = [text.text for text in document.iter(f"{SVG}text")]
-    assert printable(NASTY) in texts
-    assert 'a<b>&"c"' in printable(NASTY)
+    assert f"1 network: {printable(NASTY)}" in picture
 
 
-@moderate
-@given(machines())
-def test_the_svg_is_one_document_that_shows_every_cpu_and_distance_and_never_changes(machine):
-    host, guests = machine
-    text = svg.topology(host, guests)
-    assert text == svg.topology(host, guests)
-    picture = parsed(text)
-    titles = [title.text for title in picture.iter(f"{SVG}title")]
-    assert titles[0].startswith("Host ")
-    assert picture.get("role") == "img"
-    assert picture.get("aria-labelledby") == "title desc"
-    cpus = {title.split(":")[0] for title in titles if title.startswith("cpu ")}
-    assert cpus == {f"cpu {cpu}" for own in host.cpus_by_node.values() for cpu in own}
-    if len(host.nodes) > 1:
-        cells = [group for group in picture.iter(f"{SVG}g") if "distances" in group[0].text]
-        told = [[item.text for item in row.findall(f"{SVG}text")][1:] for row in cells]
-        stated = [["?" if far is None else str(far) for far in row] for row in host.distances]
-        assert told == stated
-
-
-@moderate
-@given(machines())
-def test_nodes_in_the_svg_lie_in_sockets_side_by_side_within_the_picture(machine):
-    assert_tidy(parsed(svg.topology(*machine)), nodes=len(machine[0].nodes))
-
-
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_every_example_is_tidy_as_svg(path):
-    host = host_toml.parse(path.read_text(), source=path.name)
-    assert_tidy(parsed(svg.topology(host, ())), nodes=len(host.nodes))
-
-
-def assert_tidy(picture, *, nodes):
-    _, _, width, height = map(float, picture.get("viewBox").split())
-    boxes, sockets = rectangles(picture, "node"), rectangles(picture, "socket")
-    assert len(boxes) == nodes
-    for kind in (boxes, sockets):
-        for at, one in enumerate(kind):
-            assert inside(one, (0, 0, width, height))
-            assert not any(overlap(one, other) for other in kind[at + 1 :])
-    assert all(any(inside(box, socket) for socket in sockets) for box in boxes)
-    for style in ("core", "thread", "frame", "self"):
-        found = rectangles(picture, style)
-        assert all(inside(box, (0, 0, width, height)) for box in found)
-        if style == "core":
-            assert all(any(inside(core, box) for box in boxes) for core in found)
+def test_the_terminal_tells_kinds_nearness_pools_devices_and_tables():
+    picture = terminal.topology(host_with_tables(), (), colours=False, width=90)
+    for words in (
+        "memory: dram 512 GiB on nodes 0-3; hbm 32 GiB on nodes 4-5;",
+        "node 4 (hbm)  no cpus, 13 from node 0",
+        "node 6 (cxl)  no cpus, 14 from nodes 0-1",
+        "8192 of 8192 pages of 2 MiB free",
+        "2 network: 0000:18:00.0, 0000:18:00.1",
+        "2 of the chipset",
+        "devices whose node nobody states:",
+        "pages of 1 GiB: 16 of 16 free, on nodes 0-3",
+        "latency, ns ",
+        "bandwidth, GB/s ",
+    ):
+        assert words in picture
+    assert "0000:00:1f.0" not in picture
 
 
 def run(capsys, *arguments):

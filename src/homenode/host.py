@@ -52,11 +52,11 @@ class Reservation(NamedTuple):
 
 
 class PagePool(NamedTuple):
-    """The huge pages of one size on one node."""
+    """The huge pages of one size on one node; `free` is None where the source does not tell."""
 
     page_kib: int
     total: int
-    free: int
+    free: int | None
 
 
 class Node(NamedTuple):
@@ -104,7 +104,7 @@ class Node(NamedTuple):
             return self.usable_kib
         for pool in self.pages:
             if pool.page_kib == page_kib:
-                return pool.free * pool.page_kib
+                return None if pool.free is None else pool.free * pool.page_kib
         return 0 if self.pages else None
 
 

@@ -1,12 +1,13 @@
-"""A host in the terminal: sockets, nodes, memory and guests, and the distances.
+"""A host in the terminal: sockets, nodes, memory, guests and devices, and the distances.
 
 Without colours it is plain text that says the same. Up to `MOST_DETAILED` nodes are drawn one by
 one with their guests' figures; larger hosts get one line for each node, and one row of distances
-for nodes that are alike.
+for nodes that are alike. Memory without cpus is told below the node that it is nearest to.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import StringIO
+from typing import NamedTuple
 
 from rich.box import ROUNDED, SIMPLE_HEAD
 from rich.console import Console, Group, RenderableType
@@ -14,18 +15,38 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from homenode.bitmap import CpuMap, NodeMap
-from homenode.drawing import (
-    Cores,
-    Part,
-    Presence,
-    alike_nodes,
-    cores_by_node,
-    guests_on,
-    memory_parts,
-    name_text,
-    printable,
+from homenode.bitmap import NodeMap
+from homenode.drawing import name_text, printable
+from homenode.drawing.devices import DeviceGroup, count_words, devices_by_node
+from homenode.drawing.hierarchy import (
+    Nearness,
+    Package,
+    SocketGroup,
+    cache_sharers,
+    nearest_nodes,
+    nodes_words,
+    packages_by_node,
     socket_groups,
+)
+from homenode.drawing.memory import MEANINGS, Part, Presence, guests_on, memory_parts
+from homenode.drawing.tables import (
+    NodeTable,
+    grouped,
+    is_flat,
+    is_telling,
+    node_tables,
+    pair_words,
+)
+from homenode.drawing.words import (
+    cpu_words,
+    device_words,
+    host_sentences,
+    host_words,
+    memory_words,
+    page_words,
+    place_words,
+    tier_word,
+    tiers_words,
 )
 from homenode.guest import Guest
 from homenode.host import Host, Node
@@ -37,13 +58,19 @@ _MOST_COLUMNS = 16
 _COLOURS = ("blue", "green", "magenta", "cyan", "yellow", "red",
             "bright_blue", "bright_green", "bright_magenta", "bright_cyan")  # fmt: skip
 _LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-_FILLS = {"used": "▒", "reclaimable": "░", "reserved": "x", "free": "·"}
-_MEANINGS = {
-    "used": "used, nobody says by whom",
-    "reclaimable": "reclaimable",
-    "reserved": "free, but not for guests",
-    "free": "free",
-}
+_FILLS = {"used": "▒", "pages": "=", "reclaimable": "░", "reserved": "x", "free": "·"}
+_INDENT = "  "
+
+
+class _Scene(NamedTuple):
+    """What is told, and what was found out about it."""
+
+    host: Host
+    guests: Sequence[Guest]
+    packages: Mapping[int, Sequence[Package]]
+    nearest: dict[int, Nearness]
+    devices: Mapping[int | None, Sequence[DeviceGroup]]
+    sharers: Mapping[int, NodeMap]
 
 
 def topology(host: Host, guests: Sequence[Guest], *, colours: bool, width: int) -> str:
@@ -59,44 +86,30 @@ def topology(host: Host, guests: Sequence[Guest], *, colours: bool, width: int) 
         markup=False,
         legacy_windows=False,
     )
-    console.print(_heading(host))
+    scene = _Scene(
+        host,
+        guests,
+        packages=packages_by_node(host),
+        nearest=nearest_nodes(host),
+        devices=devices_by_node(host),
+        sharers=cache_sharers(host),
+    )
+    console.print(Text(printable(host.name), style="bold").append(": ").append(
+        host_words(host), style="not bold"))  # fmt: skip
+    if tiers := tiers_words(host):
+        console.print(Text(f"memory: {tiers}"))
     if len(host.nodes) <= MOST_DETAILED:
-        cores = cores_by_node(host)
         for group in socket_groups(host):
-            lines = [
-                line
-                for node in group.nodes
-                for line in _detailed_node(node, cores[node.id], guests, console.width - 4)
-            ]
+            lines = _socket_lines(scene, group, console.width - 4)
             console.print(Panel(Group(*lines), title=group.label, title_align="left", box=ROUNDED))
     else:
-        console.print(_compact_nodes(host, guests, console.width))
-    _print_legend(console, host, guests)
-    if len(host.nodes) > 1:
-        console.print(_distances(host))
+        console.print(_compact_nodes(scene, console.width))
+        _print_devices(console, scene)
+    _print_legend(console, scene)
+    for table in node_tables(host) if len(host.nodes) > 1 else ():
+        console.print(_table(table, host, console.width))
     printed = console.file.getvalue() if isinstance(console.file, StringIO) else ""
     return "\n".join(line.rstrip() for line in printed.splitlines()) + "\n"
-
-
-def _heading(host: Host) -> Text:
-    threads = len(host.cpu_map)
-    present = [node.present_kib for node in host.nodes]
-    free = [node.free_kib for node in host.nodes]
-    facts = [
-        host.hypervisor and printable(host.hypervisor),
-        f"{len(host.nodes)} node{'s' * (len(host.nodes) != 1)}",
-        f"{len(host.cores)} cores, {threads} cpus"
-        if len(host.cores) != threads
-        else f"{threads} cpus",
-        f"{format_memory(_sum(free))} free of {format_memory(_sum(present))}",
-    ]
-    text = Text(printable(host.name), style="bold")
-    return text.append(": " + ", ".join(fact for fact in facts if fact), style="not bold")
-
-
-def _sum(values: list[int | None]) -> int | None:
-    known = [value for value in values if value is not None]
-    return sum(known) if len(known) == len(values) else None
 
 
 def _style(guest: int) -> str:
@@ -112,9 +125,21 @@ def _letters(guests: Sequence[Guest]) -> list[str]:
     return letters
 
 
-def _detailed_node(node: Node, cores: Cores, guests: Sequence[Guest], width: int) -> list[Text]:
-    head = Text.assemble((_node_label(node), "bold"), "  ", _cpu_words(cores))
-    facts = _memory_facts(node)
+def _socket_lines(scene: _Scene, group: SocketGroup, width: int) -> list[Text]:
+    lines = []
+    for stack in group.stacks:
+        lines += _detailed_node(scene, stack.node, width)
+        for node in stack.near:
+            near = _detailed_node(scene, node, width - len(_INDENT))
+            lines += [Text(_INDENT).append_text(line) for line in near]
+    for node in group.shared:
+        lines += _detailed_node(scene, node, width)
+    return lines
+
+
+def _detailed_node(scene: _Scene, node: Node, width: int) -> list[Text]:
+    head = Text.assemble((_node_label(node), "bold"), "  ", ", ".join(_cpu_facts(scene, node)))
+    facts = memory_words(node)
     memory = ", ".join(facts)
     lines = [head]
     if head.cell_len + 2 + len(memory) <= width:
@@ -122,13 +147,41 @@ def _detailed_node(node: Node, cores: Cores, guests: Sequence[Guest], width: int
     else:
         lines += _filled([Text(fact) for fact in facts], width)
     if node.present_kib != 0:
-        lines.append(Text("  ").append_text(_bar(node, guests, width - 2)))
-    letters = _letters(guests)
+        lines.append(Text("  ").append_text(_bar(node, scene.guests, width - 2)))
+    letters = _letters(scene.guests)
     words = [
-        _guest_words(presence, guests[presence.guest], letters)
-        for presence in guests_on(node, guests)
+        _guest_words(presence, scene.guests[presence.guest], letters)
+        for presence in guests_on(node, scene.guests)
     ]
-    return lines + _filled(words, width)
+    lines += _filled(words, width)
+    lines += _filled([Text(words) for words in page_words(node)], width)
+    return lines + _device_lines(scene.devices.get(node.id, ()), width)
+
+
+def _cpu_facts(scene: _Scene, node: Node) -> list[str]:
+    packages = scene.packages[node.id]
+    facts = cpu_words(scene.host, node, packages)
+    caches = {cache.llc for package in packages for cache in package.caches} - {None}
+    if len(packages) > 1:
+        divided = any("die" in package.label for package in packages)
+        facts.append(f"{len(packages)} {'dies' if divided else 'sockets'}")
+    if len(caches) > 1:
+        facts.append(f"{len(caches)} last-level caches")
+    if node.id in scene.sharers:
+        facts.append(f"last-level cache shared with {nodes_words(scene.sharers[node.id])}")
+    place = place_words(scene.host, node, scene.nearest)
+    return [*facts, place] if place else facts
+
+
+def _device_lines(groups: Sequence[DeviceGroup], width: int) -> list[Text]:
+    lines = []
+    for group in groups:
+        head, addresses = device_words(group)
+        if addresses:
+            addresses[0] = f"{head}: {addresses[0]}"
+        first, *more = _filled([Text(words) for words in addresses or [head]], width - len(_INDENT))
+        lines += [first, *(Text(_INDENT).append_text(line) for line in more)]
+    return lines
 
 
 def _filled(items: Sequence[Text], width: int) -> list[Text]:
@@ -144,39 +197,7 @@ def _filled(items: Sequence[Text], width: int) -> list[Text]:
 
 
 def _node_label(node: Node) -> str:
-    return f"node {node.id}" + (f" ({node.kind})" if node.kind != "dram" else "")
-
-
-def _cpu_words(cores: Cores) -> str:
-    cpus = CpuMap(cpu for _, core in cores for cpu in core)
-    if not cpus:
-        return "no cpus"
-    words = f"cpus {cpus}"
-    if len(cores) != len(cpus):
-        words += f", {len(cores)} cores"
-    caches = {llc for llc, _ in cores if llc is not None}
-    if len(caches) > 1:
-        words += f", {len(caches)} last-level caches"
-    return words
-
-
-def _memory_facts(node: Node) -> list[str]:
-    if node.present_kib == 0:
-        return ["no memory"]
-    facts = [f"{format_memory(node.free_kib)} free of {format_memory(node.present_kib)}"]
-    if node.reclaimable_kib:
-        facts.append(f"{format_memory(node.reclaimable_kib)} reclaimable")
-    if node.reserved_kib:
-        facts.append(f"{format_memory(node.reserved_kib)} not for guests")
-    if node.committed_kib is not None:
-        facts.append(f"{format_memory(node.committed_kib)} committed")
-    if node.usable_kib != node.free_kib:
-        facts.append(f"{format_memory(node.usable_kib)} usable")
-    return facts + [
-        f"{pool.free} of {pool.total} pages of {format_memory(pool.page_kib)} free"
-        for pool in node.pages
-        if pool.total
-    ]
+    return f"node {node.id}" + (f" ({tier_word(node.kind)})" if node.kind != "dram" else "")
 
 
 def _guest_words(presence: Presence, guest: Guest, letters: Sequence[str]) -> Text:
@@ -209,97 +230,106 @@ def _cells(parts: list[Part], width: int) -> list[int]:
     return cells
 
 
-def _compact_nodes(host: Host, guests: Sequence[Guest], width: int) -> Table:
+def _compact_nodes(scene: _Scene, width: int) -> Table:
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     table.add_column("node", justify="right", no_wrap=True)
     table.add_column("cpus", overflow="fold", max_width=18)
+    if scene.nearest:
+        table.add_column("near", overflow="fold", max_width=12)
     table.add_column("memory", no_wrap=True)
     table.add_column("free", justify="right", no_wrap=True)
     table.add_column("of", justify="right", no_wrap=True)
     table.add_column("guests", overflow="fold", ratio=1)
-    letters = _letters(guests)
-    for group in socket_groups(host):
+    letters = _letters(scene.guests)
+    for group in socket_groups(scene.host):
         for node in group.nodes:
             names = Text()
-            for presence in guests_on(node, guests):
-                name = name_text(guests[presence.guest].name)
+            for presence in guests_on(node, scene.guests):
+                name = name_text(scene.guests[presence.guest].name)
                 names.append(" " if names else "").append(
                     f"{letters[presence.guest]}:{name}", style=_style(presence.guest)
                 )
+            near = scene.nearest.get(node.id)
             table.add_row(
-                f"{node.id}" + (f" {node.kind}" if node.kind != "dram" else ""),
-                str(host.cpus_by_node[node.id]) or "none",
-                _bar(node, guests, max(12, width // 5)),
+                f"{node.id}" + (f" {tier_word(node.kind)}" if node.kind != "dram" else ""),
+                str(scene.host.cpus_by_node[node.id]) or "none",
+                *([str(near.nodes) or "?" if near else ""] if scene.nearest else ()),
+                _bar(node, scene.guests, max(12, width // 5)),
                 format_memory(node.free_kib),
                 format_memory(node.present_kib),
                 names,
             )
-        table.add_section()
+        if len(group.nodes) > 1:
+            table.add_section()
     return table
 
 
-def _print_legend(console: Console, host: Host, guests: Sequence[Guest]) -> None:
-    parts = [part for node in host.nodes for part in memory_parts(node, guests)]
+def _print_devices(console: Console, scene: _Scene) -> None:
+    """Print how many devices of what kind are where, a line for nodes that have the same."""
+    members: dict[str, list[int]] = {}
+    for node, groups in scene.devices.items():
+        if node is not None:
+            members.setdefault(count_words(groups), []).append(node)
+    for words, nodes in members.items():
+        each = "each " if len(nodes) > 1 else ""
+        console.print(Text(f"devices on {nodes_words(NodeMap(nodes))}: {each}{words}"))
+
+
+def _print_legend(console: Console, scene: _Scene) -> None:
+    if None in scene.devices:
+        console.print(Text("devices whose node nobody states:"))
+        for line in _device_lines(scene.devices[None], console.width):
+            console.print(line)
+    parts = [part for node in scene.host.nodes for part in memory_parts(node, scene.guests)]
     kinds = {part.kind for part in parts}
-    meanings = [f"{_FILLS[kind]} {text}" for kind, text in _MEANINGS.items() if kind in kinds]
+    meanings = [f"{_FILLS[kind]} {text}" for kind, text in MEANINGS.items() if kind in kinds]
     if "guest" in kinds:
         meanings.insert(0, "a letter for each guest")
     if meanings:
         console.print(Text("memory: " + ", ".join(meanings), style="dim"))
-    for pool in host.pools:
-        words = f"cpupool {printable(pool.name)}: cpus {str(pool.cpus) or 'none'}"
-        scheduler = f", {printable(pool.scheduler)}" if pool.scheduler else ""
-        console.print(Text(words + scheduler, style="dim"))
-    reasons = {kept.reason: None for node in host.nodes for kept in node.reserved if kept.kib}
-    for reason in reasons:
-        console.print(Text(f"not for guests: {printable(reason)}", style="dim"))
-    lost = [
-        name_text(guest.name)
-        for guest in guests
-        if guest.memory_by_node is None and guest.node_affinity is None
-    ]
-    if lost:
-        console.print(Text(f"where nobody says: {', '.join(lost)}", style="dim"))
+    for sentence in host_sentences(scene.host, scene.guests):
+        console.print(Text(sentence, style="dim"))
 
 
-def _distances(host: Host) -> RenderableType:
-    if all(
-        far is None for at, row in enumerate(host.distances) for far in row[:at] + row[at + 1 :]
-    ):
-        return Text("distances: unknown")
-    groups = [[node.id] for node in host.nodes]
-    if len(groups) > _MOST_COLUMNS:
-        groups = [list(group) for group in alike_nodes(host)]
-    if len(groups) > _MOST_COLUMNS:
-        return _distance_counts(host)
-    at = {node.id: place for place, node in enumerate(host.nodes)}
-    labels = [str(NodeMap(group)) for group in groups]
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    table.add_column("distance", justify="right", no_wrap=True)
-    for label in labels if max(map(len, labels)) < 4 else [group[0] for group in groups]:
-        table.add_column(str(label), justify="right", no_wrap=True)
-    for label, row in zip(labels, groups, strict=True):
-        cells = []
-        for column in groups:
-            other = column[-1] if column is row else column[0]
-            far = host.distances[at[row[0]]][at[other]]
-            text = "?" if far is None else str(far)
-            cells.append(Text(text, style="bold" if row is column else ""))
-        table.add_row(label, *cells)
-    if any(len(group) > 1 for group in groups):
-        local = sorted({host.distances[place][place] or 0 for place in at.values()})
-        table.caption = f"rows stand for nodes that are alike; to itself {local[0]}"
-        table.caption_justify = "left"
-    return table
+def _table(table: NodeTable, host: Host, width: int) -> RenderableType:
+    """Return a table from node to node, or what there is to say instead of it."""
+    if not is_telling(table):
+        return Text(f"{table.noun}{'s' * (table.noun == 'distance')}: unknown")
+    if _table_width(table) > width or len(table.groups) > _MOST_COLUMNS:
+        smaller = grouped(table, host.nodes)
+        if _table_width(smaller) > width or len(smaller.groups) > _MOST_COLUMNS:
+            return Text(f"{table.heading} (and how many pairs of nodes): {pair_words(table)}")
+        table = smaller
+    made = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    made.add_column(table.heading, justify="right", no_wrap=True)
+    for label in _column_labels(table):
+        made.add_column(label, justify="right", no_wrap=True)
+    for row in table.reading:
+        cells = [
+            Text(table.cell(value), style="bold" if row == column else "")
+            for column, value in enumerate(table.values[row])
+        ]
+        made.add_row(str(table.groups[row]), *cells)
+    return Group(made, *map(Text, _remarks(table)))
 
 
-def _distance_counts(host: Host) -> Text:
-    counts: dict[int | None, int] = {}
-    for row in host.distances:
-        for far in row:
-            counts[far] = counts.get(far, 0) + 1
-    known = sorted((far, count) for far, count in counts.items() if far is not None)
-    words = [f"{far} ({count})" for far, count in known]
-    if None in counts:
-        words.append(f"unknown ({counts[None]})")
-    return Text(f"distances (and how many pairs of nodes have them): {', '.join(words)}")
+def _remarks(table: NodeTable) -> list[str]:
+    remarks = []
+    if table.is_grouped:
+        remarks.append(f"rows stand for nodes that are alike; to itself {table.own_words()}")
+    if is_flat(table):
+        remarks.append("all the same: nothing is told apart")
+    return remarks
+
+
+def _column_labels(table: NodeTable) -> list[str]:
+    labels = [str(group) for group in table.groups]
+    if max(map(len, labels)) < 4:
+        return labels
+    return [str(next(iter(group))) for group in table.groups]
+
+
+def _table_width(table: NodeTable) -> int:
+    column = max(table.longest, *map(len, _column_labels(table))) + 2
+    names = max(len(table.heading), *(len(str(group)) for group in table.groups))
+    return names + len(table.groups) * column

@@ -182,7 +182,11 @@ def _node(table: Table) -> Node:
         reserved=tuple(Reservation(item.integer("kib"), item.text("reason")) for item in reserved),
         committed_kib=table.maybe_integer("committed_kib"),
         pages=tuple(
-            PagePool(item.integer("page_kib", least=1), item.integer("total"), item.integer("free"))
+            PagePool(
+                item.integer("page_kib", least=1),
+                item.integer("total"),
+                item.maybe_integer("free"),
+            )
             for item in pages
         ),
     )
