@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from homenode.bitmap import CpuMap
-from homenode.claims import Claim, moved, outstanding_kib, reconciled
+from homenode.claims import Claim, moved, outstanding_huge_kib, outstanding_kib, reconciled
 from homenode.errors import HomenodeError
 from homenode.guest import Guest, MemoryByNode, Vcpu
 from homenode.ledger import Ledger
@@ -70,6 +70,9 @@ def kept_of(all_claims, guests):
 def test_a_claim_weighs_what_its_guest_has_not_yet_on_each_node(claim, guests):
     guest = of(claim.uuid, guests)
     weight = outstanding_kib([claim], guests)
+    if claim.page_kib > 64:
+        huge = outstanding_huge_kib([claim], guests)
+        weight = {node: kib for (node, size), kib in huge.items() if size == claim.page_kib}
     for node, kib in claim.memory_kib.items():
         if guest is None:
             owed = kib

@@ -347,6 +347,7 @@ def test_what_is_made_could_have_been_asked_for(data):
     request = GuestRequest("new", data.draw(st.integers(1, 10)), kib, guest_memory_kib=kib)
     made = place(view, request._replace(split=True), policy("balanced"))
     assert made.fits == (oracle.best(view, request, policy("balanced")) is not None)
+    assert not made.fits or sum(share.kib for share in made.memory) == kib
     if not made.virtual_nodes:
         return
     asked = request._replace(virtual_nodes=tuple(c._replace(node=None) for c in made.virtual_nodes))

@@ -239,9 +239,9 @@ def test_virtual_nodes_without_a_node_are_placed():
 
 def test_nodes_overrule_the_node_of_a_virtual_node_and_that_overrules_soft_affinity():
     vnuma = f"{PVH}vnuma=[{TWO.format(3, 1)}]\n"
-    for text, nodes in (("nodes=2", [None, None]), ('nodes="0-1"', [0, 1])):
+    for text in ("nodes=2", 'nodes="0-1"'):
         assert codes(vnuma + text) == ["vnuma-overruled"]
-        assert [node.node for node in ask(vnuma + text).request.virtual_nodes] == nodes
+        assert [node.node for node in ask(vnuma + text).request.virtual_nodes] == [None, None]
     agreed = asked(vnuma + 'nodes="1,3"')
     assert [node.node for node in agreed.virtual_nodes] == [3, 1]
     assert codes(vnuma + 'cpus_soft="node:0"') == ["cpus-soft-overruled"]

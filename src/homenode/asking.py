@@ -1,22 +1,30 @@
 """What is asked for: a guest's file, and what the command line says on top of it."""
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from homenode.bitmap import NodeMap
 from homenode.errors import HomenodeError
 from homenode.formats.xl_cfg import GuestConfig
 from homenode.guest import ExplicitNodes, GuestRequest
-from homenode.host import Host
-from homenode.placement.decision import Warned
+from homenode.host import ORDINARY_PAGE_KIB, Host
+from homenode.placement.decision import Decision, Warned
 from homenode.placement.policies import DEFAULT, Policy, policy
-from homenode.rules.xen_request import anywhere, onto, request, with_cpus
+from homenode.rules import wishes
+
+if TYPE_CHECKING:
+    from homenode.formats.libvirt_xml import DomainXml
+
+    GuestFile = GuestConfig | DomainXml
+
+Warnings = list[tuple[str, str]]
 
 
 class Overrides(NamedTuple):
     """What is asked for beside the guest's file, and outranks it; None leaves the file's word.
 
     `nodes` is a list (``0-1,^3``), ``auto``, or ``N nodes`` for any N of them. `hold` is whether
-    hard affinity keeps it there.
+    hard affinity keeps it there. `exclude`, `apart`, `near`, `devices`, `pages`, `tier` and
+    `virtual_nodes` are in the words of `homenode.rules.wishes`.
     """
 
     policy: str | None = None
@@ -24,6 +32,14 @@ class Overrides(NamedTuple):
     whole_cores: bool = False
     exclusive: bool = False
     hold: bool | None = None
+    exclude: str | None = None
+    apart: tuple[str, ...] = ()
+    near: tuple[str, ...] = ()
+    devices: str | None = None
+    pages: str | None = None
+    spill: bool = False
+    tier: str | None = None
+    virtual_nodes: str | None = None
 
 
 class Asked(NamedTuple):
@@ -34,16 +50,27 @@ class Asked(NamedTuple):
     warnings: tuple[Warned, ...]
 
 
-def ask(config: GuestConfig, host: Host, overrides: Overrides = Overrides()) -> Asked:  # noqa: B008 - immutable
+def read_guest(text: str, *, source: str) -> "GuestFile":
+    """Return the guest's file, in whichever of the two forms it is written."""
+    if text.lstrip("\ufeff \t\r\n").startswith("<"):
+        from homenode.formats import libvirt_xml  # noqa: PLC0415 - only for libvirt's guests
+
+        return libvirt_xml.parse(text, source=source)
+    return GuestConfig.parse(text, source=source)
+
+
+def ask(config: "GuestFile", host: Host, overrides: Overrides = Overrides()) -> Asked:  # noqa: B008 - immutable
     """Return what `config` and `overrides` ask for on `host`.
 
-    The policy is that of the overrides, else the file's ``nodes_policy``, else the default.
+    The policy is that of the overrides, else of the file, else the default.
     """
-    made, oddities = request(config, host)
+    made, oddities = _requested(config, host)
     warnings = list(oddities)
     made = made._replace(whole_cores=overrides.whole_cores, exclusive=overrides.exclusive)
+    made = _with_shape(made, overrides, host)
     if overrides.nodes is not None:
-        made = _with_nodes(made, overrides.nodes, host, warnings)
+        made = _with_nodes(config, made, overrides.nodes, host, warnings)
+    _refuse_on_xen(made, host)
     from_file = overrides.policy is None and made.policy is not None
     name = made.policy if overrides.policy is None else overrides.policy
     try:
@@ -51,31 +78,131 @@ def ask(config: GuestConfig, host: Host, overrides: Overrides = Overrides()) -> 
     except HomenodeError as error:
         if not from_file:
             raise
-        raise config.error(error.message, at="nodes_policy", hint=error.hint) from None
+        at = "nodes_policy" if isinstance(config, GuestConfig) else "placement"
+        raise config.error(error.message, at=at, hint=error.hint) from None
     return Asked(made, chosen, tuple(Warned(*warning) for warning in warnings))
 
 
-def _with_nodes(
-    made: GuestRequest, text: str, host: Host, warnings: list[tuple[str, str]]
-) -> GuestRequest:
-    text = text.strip()
-    if text == "auto":
-        return anywhere(made)
-    count, space, word = text.partition(" ")
-    if space and word.strip() in ("node", "nodes") and count.isascii() and count.isdecimal():
-        if len(count) > 5 or not 0 < int(count) <= len(host.nodes):
-            raise HomenodeError(
-                f"--nodes {text[:40]!r}: this host has {len(host.nodes)} nodes",
-                hint=f"ask for 1 to {len(host.nodes)} of them",
-            )
-        return anywhere(made)._replace(node_count=int(count))
-    if not text:
-        raise HomenodeError("--nodes '' names no node", hint="--nodes auto lets them be chosen")
-    everywhere = host.nodes_of(host.cpu_map)
-    nodes = everywhere if text == "all" else NodeMap.parse_libvirt(text, within=host.node_map)
-    if not nodes:
+def handed_over(config: "GuestFile", request: GuestRequest, decision: Decision, host: Host) -> str:
+    """Return the text of the guest's file with the decision in it.
+
+    Raises `HomenodeError` for a decision that the file has no words for.
+    """
+    if isinstance(config, GuestConfig):
+        from homenode.rules import xen_config  # noqa: PLC0415 - one of the two
+
+        return xen_config.handed_over(config, request, decision, host)
+    from homenode.rules import libvirt_config  # noqa: PLC0415 - the other
+
+    return libvirt_config.written(config, request, decision, host)
+
+
+def remarks(config: "GuestFile", decision: Decision) -> tuple[Warned, ...]:
+    """Return what to know of the guest as its file describes it with the decision in it."""
+    if not decision.virtual_nodes:
+        return ()
+    if isinstance(config, GuestConfig):
+        from homenode.rules import xen_config  # noqa: PLC0415 - one of the two
+
+        return xen_config.remarks(decision)
+    from homenode.rules import libvirt_config  # noqa: PLC0415 - the other
+
+    return libvirt_config.cells_against_topology(config, decision)
+
+
+def _requested(config: "GuestFile", host: Host) -> wishes.Requested:
+    if isinstance(config, GuestConfig):
+        from homenode.rules import xen_request  # noqa: PLC0415 - one of the two
+
+        return xen_request.request(config, host)
+    from homenode.rules import libvirt_request  # noqa: PLC0415 - the other
+
+    return libvirt_request.request(config, host)
+
+
+def _with_shape(made: GuestRequest, overrides: Overrides, host: Host) -> GuestRequest:
+    """Return the request with what the options say of its memory, devices and neighbours."""
+    if overrides.exclude is not None:
+        made = made._replace(excluded=wishes.listed_nodes(overrides.exclude, host))
+    if overrides.apart:
+        made = made._replace(apart_from=tuple(dict.fromkeys((*made.apart_from, *overrides.apart))))
+    if overrides.devices is not None:
+        required = wishes.device_wish(overrides.devices) == "required"
+        own = tuple(device._replace(required=required) for device in made.devices)
+        made = made._replace(devices=() if overrides.devices == "ignored" else own)
+    if overrides.near:
+        required = overrides.devices == "required"
+        near = (wishes.near_device(one, host, required=required) for one in overrides.near)
+        made = made._replace(devices=(*made.devices, *near))
+    if overrides.pages is not None:
+        made = _in_pages(made, wishes.page_size_kib(overrides.pages, host))
+    if overrides.spill:
+        made = made._replace(spill=True)
+    if overrides.tier is not None:
+        tier = wishes.tier_of(overrides.tier, made.guest_memory_kib or made.memory_kib)
+        made = made._replace(tier=tier)
+    return _split(made, overrides, host)
+
+
+def _in_pages(made: GuestRequest, page_kib: int) -> GuestRequest:
+    whole_kib = -(-(made.guest_memory_kib or made.memory_kib) // page_kib) * page_kib
+    return made._replace(page_kib=page_kib, memory_kib=whole_kib)
+
+
+def _split(made: GuestRequest, overrides: Overrides, host: Host) -> GuestRequest:
+    wanted = overrides.virtual_nodes
+    if wanted is None or made.virtual_nodes:
+        return made
+    if wanted == "auto" and _is_xen(host):
+        from homenode.rules.xen_request import refuse_split  # noqa: PLC0415 - only on Xen
+
+        refuse_split(made)
+    return made._replace(split=wanted == "auto")
+
+
+def _is_xen(host: Host) -> bool:
+    return (host.hypervisor or "").lower().startswith("xen")
+
+
+def _refuse_on_xen(made: GuestRequest, host: Host) -> None:
+    """Refuse what Xen cannot be told of, rather than plan on it."""
+    if not _is_xen(host):
+        return
+    if made.spill or made.tier is not None:
         raise HomenodeError(
-            f"--nodes {text!r} names no node", hint="--nodes auto lets them be chosen"
+            f"{made.name[:40]}: Xen takes a guest's memory from nodes where it has cpus, and cannot"
+            " be told of others",
+            hint="leave out spill and tier, or give the guest a virtual node there (vnuma, pnode=)",
         )
+    if made.page_kib > ORDINARY_PAGE_KIB:
+        raise HomenodeError(
+            f"{made.name[:40]}: Xen has no pools of huge pages; it uses large pages by itself",
+            hint="leave out --huge-pages",
+        )
+
+
+def _with_nodes(
+    config: "GuestFile", made: GuestRequest, text: str, host: Host, warnings: Warnings
+) -> GuestRequest:
+    try:
+        nodes = wishes.nodes_or_count(text, host)
+    except HomenodeError as error:
+        raise HomenodeError(f"--nodes {error.message}", hint=error.hint) from None
+    if nodes is None:
+        return wishes.anywhere(made)
+    if isinstance(nodes, int):
+        return wishes.anywhere(made)._replace(node_count=nodes)
+    return _onto(config, made, nodes, host, warnings)
+
+
+def _onto(
+    config: "GuestFile", made: GuestRequest, nodes: NodeMap, host: Host, warnings: Warnings
+) -> GuestRequest:
+    if not isinstance(config, GuestConfig):
+        from homenode.rules.libvirt_request import with_nodes  # noqa: PLC0415 - only libvirt's
+
+        return with_nodes(made, ExplicitNodes(nodes, "--nodes"), host)
+    from homenode.rules.xen_request import with_cpus  # noqa: PLC0415 - only Xen's
+
     nodes = with_cpus(nodes, made, host, warnings)
-    return onto(made, nodes)._replace(explicit=ExplicitNodes(nodes, "--nodes"))
+    return wishes.anywhere(made)._replace(explicit=ExplicitNodes(nodes, "--nodes"))

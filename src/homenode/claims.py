@@ -18,6 +18,7 @@ from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
 from homenode.guest import Guest
+from homenode.host import ORDINARY_PAGE_KIB
 
 ClaimState = Literal["pending", "seen"]
 
@@ -47,7 +48,7 @@ class Claim(NamedTuple):
 
 
 def outstanding_kib(claims: Iterable[Claim], guests: Iterable[Guest]) -> dict[int, int]:
-    """Return the KiB by node that `claims` promise and that no guest has yet.
+    """Return the ordinary memory by node, in KiB, that `claims` promise and no guest has yet.
 
     The claims are those of `reconciled`. Where the memory of a guest is not known by node, what
     it lacks counts on all nodes of its claim in proportion while it is being built, and nothing
@@ -58,14 +59,33 @@ def outstanding_kib(claims: Iterable[Claim], guests: Iterable[Guest]) -> dict[in
     total: dict[int, int] = {}
     for claim in claims:
         guest = by_uuid.pop(claim.uuid, None) if claim.uuid is not None else None
-        for node, kib in claim.memory_kib.items():
-            owed = kib - _seen_kib(guest, claim, node)
-            if owed > 0:
-                total[node] = total.get(node, 0) + owed
+        if claim.page_kib <= ORDINARY_PAGE_KIB:
+            for node, kib in _owed_kib(guest, claim).items():
+                total[node] = total.get(node, 0) + kib
     for guest in by_uuid.values():
         for node, kib in _awaited_kib(guest).items():
             total[node] = total.get(node, 0) + kib
     return total
+
+
+def outstanding_huge_kib(
+    claims: Iterable[Claim], guests: Iterable[Guest]
+) -> dict[tuple[int, int], int]:
+    """Return the same in huge pages, by (node, size of the page in KiB)."""
+    by_uuid = {guest.uuid: guest for guest in guests if guest.uuid is not None}
+    total: dict[tuple[int, int], int] = {}
+    for claim in claims:
+        if claim.page_kib > ORDINARY_PAGE_KIB:
+            guest = None if claim.uuid is None else by_uuid.get(claim.uuid)
+            for node, kib in _owed_kib(guest, claim).items():
+                at = node, claim.page_kib
+                total[at] = total.get(at, 0) + kib
+    return total
+
+
+def _owed_kib(guest: Guest | None, claim: Claim) -> dict[int, int]:
+    owed = {node: kib - _seen_kib(guest, claim, node) for node, kib in claim.memory_kib.items()}
+    return {node: kib for node, kib in owed.items() if kib > 0}
 
 
 def _seen_kib(guest: Guest | None, claim: Claim, node: int) -> int:

@@ -10,9 +10,9 @@ from time import monotonic
 from typing import NamedTuple
 
 from homenode.arrival import Expected, arrived_together, gone_elsewhere, newcomers
-from homenode.asking import Asked, Overrides, ask
+from homenode.asking import Asked, Overrides, ask, handed_over, read_guest, remarks
 from homenode.bitmap import CpuMap, NodeMap
-from homenode.claims import PENDING_S, Claim, outstanding_kib
+from homenode.claims import PENDING_S, Claim, outstanding_huge_kib, outstanding_kib
 from homenode.drivers.base import Driver, Snapshot
 from homenode.errors import Conflict, HomenodeError, HypervisorError
 from homenode.formats.xl_cfg import GuestConfig
@@ -21,7 +21,7 @@ from homenode.holding import held, is_held
 from homenode.ledger import Entries, Ledger, Remembered
 from homenode.placement import Decision, View, place
 from homenode.placement.decision import Warned
-from homenode.rules.xen_config import handed_over, masks_of
+from homenode.rules.xen_config import masks_of
 from homenode.units import format_memory
 
 LONGEST_NAME_BYTES = 4096 - 64
@@ -107,7 +107,7 @@ def create_all(  # noqa: PLR0913 - the driver and the files, and how
     not fit, or that the hypervisor refuses, keeps no other from being created; bad input of any
     is raised, and then none is.
     """
-    configs = [GuestConfig.parse(text, source=source) for text, source in wanted]
+    configs = [_config(text, source) for text, source in wanted]
     uuids = [new_uuid() for _ in configs]
     ledger = driver.ledger
     if dry_run or ledger is None:
@@ -133,6 +133,14 @@ def create_all(  # noqa: PLR0913 - the driver and the files, and how
     if any(isinstance(error, KeyboardInterrupt) for error in errors):
         raise StoppedError(outcomes)
     return outcomes
+
+
+def _config(text: str, source: str) -> GuestConfig:
+    config = read_guest(text, source=source)
+    if not isinstance(config, GuestConfig):
+        hint = "homenode place tells where it would go, and --write puts that into the file"
+        raise HomenodeError(f"{source}: guests of libvirt are not created yet", hint=hint)
+    return config
 
 
 def _void(driver: Driver, ledger: Ledger) -> None:
@@ -308,13 +316,18 @@ def _planned(  # noqa: PLR0913 - all that a plan is made from
 ) -> Planned:
     request = asked.request
     host, guests = snapshot
-    outstanding = outstanding_kib(claims, guests)
-    view = View(host, (*guests, *awaited(claims, snapshot)), outstanding, driver.share_rule)
+    view = View(
+        host,
+        (*guests, *awaited(claims, snapshot)),
+        outstanding_kib(claims, guests),
+        driver.share_rule,
+        outstanding_huge_kib(claims, guests),
+    )
     decision = place(view, request, asked.policy, clock=monotonic)
     decision = held(decision, request, view, hold=hold)
     text = handed_over(config, request, decision, host)
     handed = GuestConfig.parse(text, source=config.source)
-    warnings = asked.warnings + decision.warnings
+    warnings = asked.warnings + decision.warnings + remarks(config, decision)
     return Planned(snapshot, request, decision, handed, claims, warnings)
 
 

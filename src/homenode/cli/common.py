@@ -75,6 +75,16 @@ def add_wishes(made: argparse.ArgumentParser) -> None:
         metavar="L",
         help="these nodes (0-1,^3), any so many ('2 nodes'), or auto; outranks the file",
     )
+    made.add_argument("--exclude", metavar="L", help="nodes that give neither cpus nor memory")
+    made.add_argument(
+        "--apart-from",
+        dest="apart",
+        action="append",
+        default=[],
+        metavar="GUEST",
+        help="not on the nodes of that guest; may be given again",
+    )
+    _add_shape(made)
     made.add_argument("--whole-cores", action="store_true", help="a physical core for each vcpu")
     made.add_argument(
         "--exclusive", action="store_true", help="cpus that no other guest is pinned to"
@@ -90,11 +100,45 @@ def add_wishes(made: argparse.ArgumentParser) -> None:
     hold.add_argument("--no-hold", action="store_false", dest="hold", help="only prefer them")
 
 
+def _add_shape(made: argparse.ArgumentParser) -> None:
+    made.add_argument(
+        "--near",
+        action="append",
+        default=[],
+        metavar="ADDRESS",
+        help="near that device of the host (0000:41:00.0), beside those that the guest gets",
+    )
+    made.add_argument(
+        "--devices",
+        choices=("required", "preferred", "ignored"),
+        help="being near its devices (default: the file's word, else preferred)",
+    )
+    made.add_argument(
+        "--huge-pages", dest="pages", metavar="SIZE", help="memory from pools of such pages (2MiB)"
+    )
+    made.add_argument(
+        "--spill",
+        action="store_true",
+        help="what the cpu nodes have too little of may come from nodes without cpus",
+    )
+    made.add_argument(
+        "--tier",
+        metavar="KIND[:SIZE]",
+        help="so much of its memory (or all) from nodes without cpus of that kind: cxl:8GiB",
+    )
+    made.add_argument(
+        "--virtual-nodes",
+        choices=("auto", "none"),
+        help="auto: if it fits no single node, give it a virtual node on each of its nodes",
+    )
+
+
 def overrides(chosen: argparse.Namespace) -> "Overrides":
     """Return what the options of `add_wishes` say."""
     from homenode.asking import Overrides  # noqa: PLC0415 - not every verb asks for a guest
 
-    return Overrides(chosen.policy, chosen.nodes, chosen.whole_cores, chosen.exclusive, chosen.hold)
+    same = {name: getattr(chosen, name) for name in Overrides._fields}
+    return Overrides(**same | {"apart": tuple(chosen.apart), "near": tuple(chosen.near)})
 
 
 def connect(uri: str | None) -> Driver:
@@ -121,6 +165,33 @@ def read_text(path: str) -> str:
         raise HomenodeError(f"{name}: is no text: byte {error.start} is not UTF-8") from None
     except OSError as error:
         raise HomenodeError(f"{name}: {error.strerror}") from None
+
+
+def write_text(path: str, text: str) -> None:
+    """Put `text` in the place of the file at `path`, as a whole or not at all; its mode stays."""
+    import tempfile  # noqa: PLC0415 - only where a file is changed
+
+    if path == "-":
+        raise HomenodeError("standard input cannot be written to", hint="print it with --config")
+    path = os.path.realpath(path)
+    try:
+        before = os.stat(path)  # noqa: PTH116 - as above
+        folder, name = os.path.split(path)
+        handle, beside = tempfile.mkstemp(prefix=f".{name}.", dir=folder)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(text.encode())
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(beside, before.st_mode & 0o7777)  # noqa: PTH101 - as above
+            if os.geteuid() == 0:
+                os.chown(beside, before.st_uid, before.st_gid)
+            os.replace(beside, path)  # noqa: PTH105 - as above
+        except BaseException:
+            os.unlink(beside)  # noqa: PTH108 - as above
+            raise
+    except OSError as error:
+        raise HomenodeError(f"{path}: {error.strerror}: it is as it was") from None
 
 
 def name_of(argument: str) -> str:

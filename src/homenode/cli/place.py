@@ -3,7 +3,7 @@
 import time
 from typing import TYPE_CHECKING
 
-from homenode.asking import ask
+from homenode.asking import ask, handed_over, read_guest, remarks
 from homenode.bitmap import NodeMap
 from homenode.cli.common import (
     add_connection,
@@ -13,11 +13,11 @@ from homenode.cli.common import (
     parser,
     print_json,
     read_text,
+    write_text,
 )
 from homenode.cli.decision_text import decision_document, decision_lines, explanation_lines
 from homenode.drivers.base import Driver
 from homenode.errors import ExitStatus
-from homenode.formats.xl_cfg import GuestConfig
 from homenode.holding import held
 from homenode.placement.deciding import TIME_LIMIT_S, place
 from homenode.placement.decision import Warned
@@ -33,6 +33,9 @@ _EXAMPLES = """\
   homenode place -c sim:try --policy spread guest.cfg
   homenode place -c sim:try --policy 'nodes,distance,-usable~4G' guest.cfg
   homenode place -c sim:try --nodes '2 nodes' --json guest.cfg
+  homenode place -c sim:try --virtual-nodes auto --config wide.cfg     print it with its vnuma=
+  homenode place -c local:/// --huge-pages 2MiB --devices required guest.xml
+  homenode place -c capture:lstopo.xml --empty --tier cxl:8GiB --write guest.xml
 
 The exit status is 0 if the guest fits and 1 if it does not; --json prints a document either way:
 {"version": 1, "guest", "policy", "fits", "optimal", "nodes", "memory", "vcpus", "virtual_nodes",
@@ -52,18 +55,24 @@ def decide(arguments: list[str], verb: str, *, explaining: bool) -> int:
     driver = connect(chosen.connect)
     status, documents = ExitStatus.DONE, []
     for path in chosen.files:
-        config = GuestConfig.parse(read_text(path), source=path)
-        seen = _look(driver)
+        config = read_guest(read_text(path), source=path)
+        seen = _look(driver).emptied() if chosen.empty else _look(driver)
         asked = ask(config, seen.host, overrides(chosen))
         view, running = _as_if_new(seen, asked.request.name)
         decision = place(
             view, asked.request, asked.policy, clock=time.monotonic, time_limit_s=chosen.seconds
         )
         decision = held(decision, asked.request, view, hold=overrides(chosen).hold)
-        warnings = asked.warnings + decision.warnings + running
+        warnings = asked.warnings + decision.warnings + running + remarks(config, decision)
         decision = decision._replace(warnings=warnings)
         if not decision.fits:
             status = ExitStatus.DOES_NOT_FIT
+        if decision.fits and (chosen.config or chosen.write):
+            text = handed_over(config, asked.request, decision, seen.host)
+            if chosen.config:
+                print(text, end="")
+                continue
+            write_text(path, text)
         if decision.fits and not (chosen.json or explaining):
             print("\n".join(decision_lines(decision)))
             continue
@@ -88,6 +97,18 @@ def _parser(verb: str, *, explaining: bool) -> "ArgumentParser":
     add_connection(made)
     add_wishes(made)
     made.add_argument(
+        "--empty",
+        action="store_true",
+        help="as if nothing ran there: also for descriptions that do not tell what is free",
+    )
+    written = made.add_mutually_exclusive_group()
+    written.add_argument(
+        "--config", action="store_true", help="print the guest's file with the decision in it"
+    )
+    written.add_argument(
+        "--write", action="store_true", help="write the decision into the guest's file"
+    )
+    made.add_argument(
         "--all", action="store_true", help="every candidate and every refusal, not the first few"
     )
     made.add_argument(
@@ -101,7 +122,8 @@ def _parser(verb: str, *, explaining: bool) -> "ArgumentParser":
         "files",
         nargs="+",
         metavar="FILE",
-        help="guest config in xl's syntax; of several, each is decided on as if it came alone",
+        help="guest config in xl's syntax, or libvirt's XML; of several, each is decided on as if"
+        " it came alone",
     )
     return made
 
@@ -122,10 +144,12 @@ def _look(driver: Driver) -> View:
     host, guests = driver.snapshot("creation")
     if driver.ledger is None:
         return View(host, guests, {}, driver.share_rule)
-    from homenode.claims import outstanding_kib  # noqa: PLC0415 - a capture has no claims
+    from homenode.claims import outstanding_huge_kib, outstanding_kib  # noqa: PLC0415 - a capture has none
 
-    outstanding = outstanding_kib(driver.ledger.holding(guests), guests)
-    return View(host, guests, outstanding, driver.share_rule)
+    claims = driver.ledger.holding(guests)
+    outstanding = outstanding_kib(claims, guests)
+    huge = outstanding_huge_kib(claims, guests)
+    return View(host, guests, outstanding, driver.share_rule, huge)
 
 
 def _digest(view: View) -> str:

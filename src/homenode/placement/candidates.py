@@ -48,7 +48,7 @@ def cell_shares(request: GuestRequest, cells: Sequence[VirtualNode]) -> tuple[Me
     by_place: dict[tuple[int, int], int] = {}
     for place, cell in enumerate(cells):
         page_kib = cell.page_kib or request.page_kib
-        beside_kib = 0 if place else overhead_kib(request)
+        beside_kib = 0 if place else overhead_kib(request, cells)
         beside_page_kib = page_kib if page_kib <= ORDINARY_PAGE_KIB else 4
         for size, kib in ((page_kib, cell.memory_kib), (beside_page_kib, beside_kib)):
             if cell.node is not None and kib:

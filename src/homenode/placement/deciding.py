@@ -72,9 +72,13 @@ def _virtual_nodes(problem: Problem, chosen: int) -> tuple[tuple[VirtualNode, ..
     arrangement = problem.arranged(chosen)
     if arrangement is not None:
         return virtual_nodes_of(problem, chosen), arrangement.optimal
-    if problem.request.split and chosen & (chosen - 1):
+    if _is_to_be_split(problem, chosen):
         return split(problem, chosen) or (), True
     return problem.request.virtual_nodes, True
+
+
+def _is_to_be_split(problem: Problem, chosen: int) -> bool:
+    return problem.request.split and bool(chosen & (chosen - 1) or problem.far.tier_kib)
 
 
 def _virtual_warnings(
@@ -83,7 +87,7 @@ def _virtual_warnings(
     if not arranged:
         text = "which virtual node goes where was not proved to suit their distances best"
         return (Warned("virtual-nodes-not-proved", text),)
-    if problem.request.split and chosen & (chosen - 1) and not cells:
+    if _is_to_be_split(problem, chosen) and not cells:
         nodes = problem.nodes(chosen)
         text = f"{nodes.named} cannot have a virtual node each, with vcpus and memory: it has none"
         return (Warned("not-split", text),)

@@ -326,16 +326,16 @@ def _scarce_devices(host: Host, request: GuestRequest, ids: tuple[int, ...]) -> 
 # -- virtual nodes --
 
 
-def overhead_kib(request: GuestRequest) -> int:
+def overhead_kib(request: GuestRequest, cells: Sequence[VirtualNode]) -> int:
     """Return what is needed beside the memory of the virtual nodes; it counts with the first."""
-    return max(0, request.memory_kib - sum(cell.memory_kib for cell in request.virtual_nodes))
+    return max(0, request.memory_kib - sum(cell.memory_kib for cell in cells))
 
 
 def cells_kib(request: GuestRequest) -> list[int]:
     """Return what each virtual node takes from its node, the overhead with the first."""
     needs = [cell.memory_kib for cell in request.virtual_nodes]
     if needs:
-        needs[0] += overhead_kib(request)
+        needs[0] += overhead_kib(request, request.virtual_nodes)
     return needs
 
 
@@ -363,7 +363,7 @@ def _cells(  # noqa: PLR0913 - the guest, and what its nodes have
         size = cell.page_kib or request.page_kib
         huge = size > ORDINARY_PAGE_KIB
         kib = cell.memory_kib if huge else needs[place]
-        beside = overhead_kib(request) if huge and not place else 0
+        beside = overhead_kib(request, cells) if huge and not place else 0
         fits.append(
             sum(
                 1 << at

@@ -3,7 +3,8 @@
 A guest over several nodes that sees a single one cannot keep its programs near their memory.
 Given a virtual node on each of its nodes, with their distances, its own kernel can. The virtual
 nodes are alike as far as the nodes let them: memory and vcpus are dealt out evenly, and where a
-node is full the others take its part.
+node is full the others take its part. Memory of nodes without cpus is in virtual nodes without
+vcpus.
 """
 
 from collections.abc import Sequence
@@ -20,17 +21,19 @@ FARTHEST_DISTANCE = 255
 
 
 def split(problem: Problem, chosen: int) -> tuple[VirtualNode, ...] | None:
-    """Return virtual nodes for the guest of `problem`, one on each of the chosen nodes.
+    """Return virtual nodes for the guest of `problem`, one on each node that it has memory on.
 
     None if some node would get no vcpu or no memory, or memory does not come out in whole units.
     """
     request, ats = problem.request, list(positions(chosen))
     unit = problem.split_unit_kib
-    guest_kib = request.guest_memory_kib or request.memory_kib
+    far = problem.far_shares_kib(chosen)
+    own_kib = request.guest_memory_kib or request.memory_kib
+    guest_kib = own_kib - sum(far.values())
     room = [problem.memory.of[at] for at in ats]
     # What the hypervisor needs beside it comes from where most is left.
     beside = max(range(len(ats)), key=lambda place: (room[place], -place))
-    room[beside] -= max(0, request.memory_kib - guest_kib)
+    room[beside] -= max(0, request.memory_kib - own_kib)
     memory = _dealt(guest_kib // unit, [kib // unit for kib in room])
     vcpus = _dealt(request.vcpus, [problem.seats.of[at] for at in ats])
     if memory is None or vcpus is None or not all(memory) or not all(vcpus):
@@ -45,6 +48,7 @@ def split(problem: Problem, chosen: int) -> tuple[VirtualNode, ...] | None:
     # So it is counted with the first virtual node, as for those that a guest brings.
     order = [beside, *(place for place in range(len(ats)) if place != beside)]
     ids = [problem.ids[ats[place]] for place in order]
+    ids += [problem.far.nodes[at] for at in far]
     distances = _distances(problem.view.host, ids)
     cells, first = [], 0
     for number, place in enumerate(order):
@@ -52,6 +56,9 @@ def split(problem: Problem, chosen: int) -> tuple[VirtualNode, ...] | None:
         first += vcpus[place]
         row = distances[number] if distances else ()
         cells.append(VirtualNode(number, own, sizes[place], row, ids[number], request.page_kib))
+    for number, kib in enumerate(far.values(), start=len(cells)):
+        row = distances[number] if distances else ()
+        cells.append(VirtualNode(number, CpuMap(), kib, row, ids[number], request.page_kib))
     return tuple(cells)
 
 

@@ -41,6 +41,23 @@ class View(NamedTuple):
     share_rule: ShareRule = equal_shares
     outstanding_huge_kib: Mapping[tuple[int, int], int] = {}
 
+    def emptied(self) -> "View":
+        """Return the view as it would be if nothing ran there: what is present is free.
+
+        Also of a host that does not tell what is free.
+        """
+        nodes = [
+            node._replace(
+                free_kib=_plus(node.present_kib, -_pooled_kib(node)),
+                reclaimable_kib=None,
+                committed_kib=None,
+                pages=tuple(pool._replace(free=pool.total) for pool in node.pages),
+            )
+            for node in self.host.nodes
+        ]
+        control = tuple(guest for guest in self.guests if guest.is_control)
+        return View(self.host.replace(nodes=nodes), control, {}, self.share_rule)
+
     def without(self, gone: Collection[Guest]) -> "View":
         """Return the view as it would be if those guests were gone and their memory free."""
         committed = _committed_kib(gone)
@@ -129,6 +146,10 @@ def _freed(node: Node, kib: int, page_kib: int) -> Node:
         for pool in node.pages
     )
     return node._replace(pages=tuple(pools))
+
+
+def _pooled_kib(node: Node) -> int:
+    return sum(pool.page_kib * pool.total for pool in node.pages)
 
 
 def _plus(kib: int | None, more: int) -> int | None:

@@ -18,20 +18,28 @@ homenode's to choose. Contradictions are warnings.
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple, get_args
+from typing import NamedTuple
 
 from homenode.bitmap import Bitmap, CpuMap, NodeMap
 from homenode.errors import HomenodeError, ParseError
 from homenode.formats.libvirt_xml import LOCAL_DISTANCE, REMOTE_DISTANCE, Cell, DomainXml
 from homenode.guest import ExplicitNodes, GuestRequest, NearDevice, Tier, VirtualNode
-from homenode.host import ORDINARY_PAGE_KIB, Host, NodeKind
+from homenode.host import ORDINARY_PAGE_KIB, Host
 from homenode.rules.qemu import in_pages_kib, overhead_kib
-from homenode.rules.xen_request import Requested, anywhere, onto
-from homenode.units import format_memory, parse_memory_kib
+from homenode.rules.wishes import (
+    Requested,
+    anywhere,
+    device_wish,
+    guest_names,
+    listed_nodes,
+    near_devices,
+    nodes_or_count,
+    tier_of,
+)
+from homenode.units import format_memory
 
 _DEFAULT_HUGE_PAGE_KIB = 2048
 _ORDINARY_KIB = 4
-_DEVICE_WISHES = ("required", "preferred", "ignored")
 
 _Oddities = list[tuple[str, str]]
 """Pairs of a stable code and a sentence."""
@@ -73,6 +81,9 @@ def request(config: DomainXml, host: Host) -> Requested:
         tier=_tier(config, warnings),
         split=_split(config),
     )
+    if asked.tier is not None:
+        # libvirt can be told of it as a virtual node without vcpus alone.
+        asked = asked._replace(split=True)
     asked = _with_wishes(config, asked, host, warnings)
     warnings += _ignored_pins(config) + _away(asked, host)
     return Requested(asked, tuple(warnings))
@@ -244,41 +255,22 @@ def _wish_error(config: DomainXml, name: str, error: HomenodeError) -> ParseErro
 
 def _nodes(config: DomainXml, host: Host) -> NodeMap | int | None:
     """Return the nodes that ``nodes`` names, or how many it wants; None if it leaves it open."""
-    text = config.wishes.get("nodes", "auto").strip()
-    if text == "auto":
-        return None
-    if text == "all":
-        return host.nodes_of(host.cpu_map)
-    count, blank, word = text.partition(" ")
-    if blank and word.strip() in ("node", "nodes") and count.isascii() and count.isdecimal():
-        if len(count) > 5 or not 0 < int(count) <= len(host.nodes):
-            raise config.error(
-                f"nodes={text[:40]!r}: this host has {len(host.nodes)} nodes", at="placement"
-            )
-        return int(count)
-    return _node_list(config, "nodes", text, host, hint='nodes="auto" leaves it open')
-
-
-def _node_list(
-    config: DomainXml, name: str, text: str, host: Host, *, hint: str | None = None
-) -> NodeMap:
     try:
-        nodes = NodeMap.parse_libvirt(text, within=host.node_map)
-    except ParseError as error:
-        raise _wish_error(config, name, error) from None
-    if not nodes:
-        raise config.error(f"{name}={text[:40]!r} names no node", at="placement", hint=hint)
-    return nodes
+        return nodes_or_count(config.wishes.get("nodes", "auto"), host)
+    except HomenodeError as error:
+        raise _wish_error(config, "nodes", error) from None
 
 
 def _excluded(config: DomainXml, host: Host) -> NodeMap:
-    text = config.wishes.get("exclude", "").strip()
-    return _node_list(config, "exclude", text, host) if text else NodeMap()
+    text = config.wishes.get("exclude", "")
+    try:
+        return listed_nodes(text, host) if text.strip() else NodeMap()
+    except HomenodeError as error:
+        raise _wish_error(config, "exclude", error) from None
 
 
 def _apart_from(config: DomainXml) -> tuple[str, ...]:
-    names = (name.strip() for name in config.wishes.get("apart", "").split(","))
-    return tuple(dict.fromkeys(name for name in names if name))
+    return guest_names(config.wishes.get("apart", ""))
 
 
 def _yes(config: DomainXml, name: str) -> bool:
@@ -303,50 +295,32 @@ def _tier(config: DomainXml, warnings: _Oddities) -> Tier | None:
     text = config.wishes.get("tier", "").strip()
     if not text:
         return None
-    name, colon, size = text.partition(":")
-    kind: NodeKind | None = next((one for one in get_args(NodeKind) if one == name), None)
-    if kind is None or not colon:
-        hint = f"write it as cxl:8GiB; there are {', '.join(get_args(NodeKind))}"
-        raise config.error(f"tier={text[:40]!r} is not known", at="placement", hint=hint)
     try:
-        kib = parse_memory_kib(size)
-    except ParseError as error:
+        tier = tier_of(text, config.memory_kib)
+    except HomenodeError as error:
         raise _wish_error(config, "tier", error) from None
-    if not 0 < kib < config.memory_kib:
-        raise config.error(
-            f"tier={text[:40]!r} is no part of the guest's {format_memory(config.memory_kib)}",
-            at="placement",
-        )
     if config.cells:
         # Cells say already where memory lies, and a cell without cpus is what a tier becomes.
         if all(cell.vcpus for cell in config.cells):
             warnings.append(("tier-overruled", f"tier={text} is overruled by the guest's cells"))
         return None
-    return Tier(kind, kib)
+    return tier
 
 
 def _devices(config: DomainXml, host: Host, warnings: _Oddities) -> tuple[NearDevice, ...]:
-    wish = _choice(config, "devices", _DEVICE_WISHES, default="preferred")
-    if wish == "ignored":
-        return ()
-    node_of = {device.address: device.node for device in host.devices}
-    near = []
+    try:
+        wish = device_wish(config.wishes.get("devices", "preferred"))
+    except HomenodeError as error:
+        raise _wish_error(config, "devices", error) from None
+    found: list[NearDevice] = []
     for address, line in config.devices:
-        node = node_of.get(address)
-        if node is not None and node in host.node_map:
-            near.append(NearDevice(address, node, wish == "required"))
-            continue
-        if address in node_of:
-            text = f"this host does not tell on which node {address} hangs"
-        elif host.devices:
-            text = f"this host has no device {address}"
-        else:
-            text = f"{host.name[:40]} tells of no devices, and so not of {address}"
-        if wish == "required":
-            hint = 'devices="preferred" places it without'
-            raise config.error(text, at=line, hint=hint)
-        warnings.append(("device-unknown", f"{text}: it is placed without regard to it"))
-    return tuple(near)
+        try:
+            near, oddities = near_devices([address], host, wish)
+        except HomenodeError as error:
+            raise config.error(error.message, at=line, hint=error.hint) from None
+        found += near
+        warnings += oddities
+    return tuple(found)
 
 
 # --- nodes that the user names ---
@@ -372,9 +346,6 @@ def _with_wishes(
             warnings.append(_overruled(wish, f"{first.setting}, which names {first.nodes}"))
     if first.setting == "nodes":
         asked = with_nodes(asked, first, host)
-    if first.nodes & asked.excluded:
-        both = (first.nodes & asked.excluded).named
-        warnings.append(("exclude-overruled", f"{first.setting} names {both}, which is excluded"))
     return asked._replace(explicit=first)
 
 
@@ -387,7 +358,7 @@ def with_nodes(asked: GuestRequest, wish: ExplicitNodes, host: Host) -> GuestReq
     """
     nodes = wish.nodes
     if not NodeMap(cell.node for cell in asked.virtual_nodes if cell.node is not None) <= nodes:
-        asked = onto(asked, nodes)
+        asked = anywhere(asked)._replace(soft=asked.soft)
     soft = asked.soft if host.nodes_of(CpuMap.union(asked.soft)) <= nodes else ()
     home = host.cpus_of(nodes)
     hard = tuple(

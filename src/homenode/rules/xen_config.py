@@ -6,13 +6,12 @@ masks (xen/common/sched/core.c, domain_update_node_aff()).
 """
 
 from collections.abc import Sequence
-from itertools import cycle
 
-from homenode.bitmap import CpuMap, NodeMap
+from homenode.bitmap import CpuMap
 from homenode.formats.xl_cfg import GuestConfig, Value
-from homenode.guest import GuestRequest
+from homenode.guest import GuestRequest, VirtualNode
 from homenode.host import Host
-from homenode.placement.decision import Decision
+from homenode.placement.decision import Decision, Warned
 
 
 def handed_over(config: GuestConfig, request: GuestRequest, decision: Decision, host: Host) -> str:
@@ -28,7 +27,9 @@ def handed_over(config: GuestConfig, request: GuestRequest, decision: Decision, 
         changes["nodes"] = tuple(str(node) for node in decision.nodes)
     cells = config.values.get("vnuma")
     if request.virtual_nodes and isinstance(cells, tuple):
-        changes["vnuma"] = _with_pnodes(cells, request, decision)
+        changes["vnuma"] = _with_pnodes(cells, decision)
+    elif decision.virtual_nodes:
+        changes["vnuma"] = tuple(_written_cell(cell) for cell in decision.virtual_nodes)
     soft = masks_of(decision, request.vcpus, soft=True)
     if soft is not None:
         changes["cpus_soft"] = _written(soft, host)
@@ -52,17 +53,33 @@ def homed(config: GuestConfig, masks: Sequence[tuple[CpuMap, CpuMap]], host: Hos
     return config.edited(changes)
 
 
-def _with_pnodes(cells: tuple[Value, ...], request: GuestRequest, decision: Decision) -> Value:
-    # Memory of a virtual node comes from its pnode alone, whatever the masks say; a virtual node
-    # without one gets one of the decided nodes, in turn.
-    nodes = cycle(decision.nodes or NodeMap([0]))
+def remarks(decision: Decision) -> tuple[Warned, ...]:
+    """Return what to know of the guest that the config now describes.
+
+    Source: tools/libs/light/libxl_dom_save.c and libxl_domain.c refuse to save or migrate a guest
+    with virtual nodes.
+    """
+    if not (decision.fits and decision.virtual_nodes):
+        return ()
+    text = "Xen can neither save nor migrate a guest with virtual nodes"
+    return (Warned("virtual-nodes-stay", text),)
+
+
+def _with_pnodes(cells: tuple[Value, ...], decision: Decision) -> Value:
+    # Memory of a virtual node comes from its pnode alone, whatever the masks say.
     written: list[Value] = []
-    for cell, virtual in zip(cells, request.virtual_nodes, strict=True):
-        node = next(nodes) if virtual.node is None else virtual.node
+    for cell, virtual in zip(cells, decision.virtual_nodes, strict=True):
         items = cell if isinstance(cell, tuple) else (cell,)
         others = (item for item in items if not str(item).lstrip().startswith("pnode"))
-        written.append((f"pnode={node}", *others))
+        written.append((f"pnode={virtual.node}", *others))
     return tuple(written)
+
+
+def _written_cell(cell: VirtualNode) -> Value:
+    items = [f"pnode={cell.node}", f"size={cell.memory_kib // 1024}", f"vcpus={cell.vcpus}"]
+    if cell.distances:
+        items.append(f"vdistances={','.join(map(str, cell.distances))}")
+    return tuple(items)
 
 
 def masks_of(decision: Decision, vcpus: int, *, soft: bool) -> list[CpuMap | None] | None:

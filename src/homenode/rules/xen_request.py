@@ -1,10 +1,14 @@
 """What a guest's xl config asks for, as the decision understands it.
 
-The settings mean what they mean to xl 4.17 (tools/xl/xl_parse.c, parse_config_data()), and two
+The settings mean what they mean to xl 4.17 (tools/xl/xl_parse.c, parse_config_data()), and some
 are homenode's own, which xl ignores::
 
     nodes = "auto" | "0-1,^3" | ["0", "3"] | 2      # 2 is "any two nodes", "2" is node 2
     nodes_policy = "greedy" | "packed" | "spread" | any policy
+    nodes_exclude = "3"                             # these give neither cpus nor memory
+    nodes_apart = ["db1", "db2"]                    # guests whose nodes are not for this one
+    nodes_devices = "required" | "preferred" | "ignored"    # being near what it has by pci=
+    virtual_nodes = "auto"                          # if it fits no single node, it is given some
 
 Nodes that the user names are taken, not searched, and the first of these that names any holds:
 ``nodes``, the ``pnode`` of virtual nodes, ``cpus_soft``, ``cpus`` as a list (in libxl, too, a list
@@ -14,14 +18,21 @@ type, a cpu or node that the host lacks, a virtual node that is not wholly descr
 """
 
 from collections.abc import Sequence
-from itertools import cycle
 from typing import NamedTuple
 
 from homenode.bitmap import CpuMap, NodeMap, parse_xen_per_vcpu
 from homenode.errors import HomenodeError, ParseError
 from homenode.formats.xl_cfg import GuestConfig, Number, Value
-from homenode.guest import ExplicitNodes, GuestRequest, VirtualNode
+from homenode.guest import ExplicitNodes, GuestRequest, NearDevice, VirtualNode
 from homenode.host import Host
+from homenode.rules.wishes import (
+    Requested,
+    anywhere,
+    device_wish,
+    guest_names,
+    listed_nodes,
+    near_devices,
+)
 from homenode.rules.xen import memory_needed_kib, node_affinity
 
 MOST_VCPUS = 8192
@@ -31,8 +42,8 @@ LARGEST_MIB = 1 << 34
 """16 PiB: what 4-level paging of a host could ever map."""
 
 _READ = (
-    "nodes", "nodes_policy", "cpus", "cpus_soft", "vnuma", "pool", "memory", "maxmem", "vcpus",
-    "maxvcpus",
+    "nodes", "nodes_policy", "nodes_exclude", "nodes_apart", "nodes_devices", "virtual_nodes",
+    "cpus", "cpus_soft", "vnuma", "pool", "memory", "maxmem", "vcpus", "maxvcpus", "pci",
 )  # fmt: skip
 """The settings that decide where a guest goes; none of xl's others is a slip away from them."""
 
@@ -43,13 +54,6 @@ _FARTHEST = 255
 
 Warnings = tuple[tuple[str, str], ...]
 """Pairs of a stable code and a sentence."""
-
-
-class Requested(NamedTuple):
-    """The request that a config makes, and what in the config contradicts itself."""
-
-    request: GuestRequest
-    warnings: Warnings = ()
 
 
 class _Memory(NamedTuple):
@@ -86,12 +90,102 @@ def request(config: GuestConfig, host: Host) -> Requested:
         soft=_affinity(config, "cpus_soft", vcpus, host),
         policy=config.string("nodes_policy"),
         virtual_nodes=virtual_nodes,
+        devices=_devices(config, host, warnings),
+        excluded=_excluded(config, host),
+        apart_from=_apart_from(config),
+        split=_split(config),
     )
     _refuse_outside_pool(config, asked, host)
+    if asked.split:
+        try:
+            refuse_split(asked)
+        except HomenodeError as error:
+            raise config.error(error.message, at="virtual_nodes", hint=error.hint) from None
     asked = _with_wishes(config, asked, host, warnings)
     warnings += _short_lists(config, asked)
     warnings += _affinity_warnings(asked, host)
     return Requested(asked, tuple(warnings))
+
+
+def _listed(config: GuestConfig, name: str) -> tuple[str, ...]:
+    """Return the items of a setting that is a list, or one text with commas in it."""
+    value = config.values.get(name, ())
+    return guest_names(value) if isinstance(value, str) else config.items(value, name)
+
+
+def _excluded(config: GuestConfig, host: Host) -> NodeMap:
+    listed = _listed(config, "nodes_exclude")
+    if not listed:
+        return NodeMap()
+    try:
+        return listed_nodes(",".join(listed), host)
+    except HomenodeError as error:
+        raise config.error(
+            f"nodes_exclude: {error.message}", at="nodes_exclude", hint=error.hint
+        ) from None
+
+
+def _apart_from(config: GuestConfig) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(_listed(config, "nodes_apart")))
+
+
+def _devices(
+    config: GuestConfig, host: Host, warnings: list[tuple[str, str]]
+) -> tuple[NearDevice, ...]:
+    """Return the devices of ``pci``, as far as the host tells where they are.
+
+    An item is ``[DOMAIN:]BUS:SLOT.FUNCTION[@VSLOT][,OPTION=...]``, or has the address as ``bdf=``
+    (docs/man/xl-pci-configuration.5.pod).
+    """
+    try:
+        wish = device_wish(config.string("nodes_devices") or "preferred")
+    except HomenodeError as error:
+        raise config.error(
+            f"nodes_devices: {error.message}", at="nodes_devices", hint=error.hint
+        ) from None
+    value = config.values.get("pci", ())
+    items = (value,) if isinstance(value, str) else config.items(value, "pci")
+    addresses = [address for item in items if (address := _pci_address(item))]
+    try:
+        near, oddities = near_devices(addresses, host, wish)
+    except HomenodeError as error:
+        raise config.error(f"pci: {error.message}", at="pci", hint=error.hint) from None
+    warnings += oddities
+    return near
+
+
+def _pci_address(item: str) -> str:
+    for part in item.split(","):
+        name, equals, value = part.strip().partition("=")
+        if not equals:
+            return name.partition("@")[0].strip().lower()
+        if name.strip() == "bdf":
+            return value.partition("@")[0].strip().lower()
+    return ""
+
+
+def _split(config: GuestConfig) -> bool:
+    text = config.string("virtual_nodes")
+    if text not in (None, "auto", "none"):
+        raise config.error(
+            f"virtual_nodes = {text[:40]!r} is not known",
+            at="virtual_nodes",
+            hint='it is "auto" or "none"; vnuma = [...] describes them',
+        )
+    return text == "auto" and not config.values.get("vnuma")
+
+
+def refuse_split(asked: GuestRequest) -> None:
+    """Raise `HomenodeError` if xl would not take virtual nodes for this guest."""
+    if asked.type == "pv":
+        raise HomenodeError(
+            "xl refuses virtual nodes for a pv guest", hint='say type = "pvh" or "hvm"'
+        )
+    if asked.max_memory_kib not in (None, asked.guest_memory_kib):
+        raise HomenodeError(
+            "xl refuses virtual nodes for a guest whose maxmem is more than its memory",
+            hint="leave maxmem out",
+        )
 
 
 def _refuse_misspelt(config: GuestConfig) -> None:
@@ -306,7 +400,7 @@ def _with_wishes(
         if wish.setting != "cpus" and not agrees:
             warnings.append(_overruled(wish, f"{first.setting}, which names {first.nodes}"))
             if first.setting == "nodes":
-                asked = onto(asked, first.nodes)
+                asked = anywhere(asked)
     return asked._replace(explicit=first)
 
 
@@ -334,22 +428,6 @@ def with_cpus(
     if not nodes & host.nodes_of(pool):
         raise HomenodeError(text, hint=f"it has cpus on {host.nodes_of(pool).named}")
     return nodes
-
-
-def onto(asked: GuestRequest, nodes: NodeMap) -> GuestRequest:
-    """Return the request without its own wishes, and its virtual nodes dealt out onto `nodes`."""
-    asked = anywhere(asked)
-    cells = zip(asked.virtual_nodes, cycle(nodes))
-    return asked._replace(virtual_nodes=tuple(cell._replace(node=node) for cell, node in cells))
-
-
-def anywhere(asked: GuestRequest) -> GuestRequest:
-    """Return the request without the wishes that ``nodes`` outranks: soft affinity and pnodes.
-
-    What vcpus are held to (``cpus``) stays.
-    """
-    free = tuple(node._replace(node=None) for node in asked.virtual_nodes)
-    return asked._replace(explicit=None, node_count=None, soft=(), virtual_nodes=free)
 
 
 def _wishes(config: GuestConfig, asked: GuestRequest, host: Host) -> list[ExplicitNodes]:
