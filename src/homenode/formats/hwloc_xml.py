@@ -41,7 +41,7 @@ from homenode.formats.described import (
     with_consistent_cores,
     with_doubts,
 )
-from homenode.host import ORDINARY_PAGE_KIB, Cpu, Device, Host, Node, NodeKind, PagePool
+from homenode.host import Cpu, Device, Host, Node, NodeKind, PagePool
 
 ROOT = "topology"
 VERSIONS = ("2", "3")
@@ -158,12 +158,16 @@ class _Reader:
         )
 
     def _pages(self, element: Element) -> tuple[PagePool, ...]:
-        pools = []
-        for page in element.iter("page_type"):
-            kib, total = self.number(page, "size") >> 10, self.number(page, "count")
-            if kib > ORDINARY_PAGE_KIB:
-                pools.append(PagePool(kib, total, 0 if not total else None))
-        return tuple(sorted(pools, key=lambda pool: pool.page_kib))
+        count = {
+            self.number(page, "size") >> 10: self.number(page, "count")
+            for page in element.iter("page_type")
+        }
+        # The smallest are the ordinary ones: also where there are pools of 64 KiB pages.
+        return tuple(
+            PagePool(kib, total, None if total else 0)
+            for kib, total in sorted(count.items())
+            if kib > min(count)
+        )
 
     def number(self, element: Element, name: str, *, most: int = 2**63) -> int:
         """Return an attribute as a number; raises `ParseError` if it is not there, or is none."""

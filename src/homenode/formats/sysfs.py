@@ -142,10 +142,11 @@ def parse(files: Mapping[str, str], *, source: str) -> Host:
     if not numbers:
         tree.notes.append("this kernel states no NUMA nodes: all of the machine is node 0")
         node_of = dict.fromkeys(cpus, 0)
-    latency, bandwidth = _performance(tree, numbers)
+    with_cpus = NodeMap(node_of.values())
+    latency, bandwidth = _performance(tree, numbers, with_cpus=with_cpus)
     host = Host(
         cpus=_cpus(tree, cpus, node_of),
-        nodes=_nodes(tree, numbers, bandwidth, with_cpus=NodeMap(node_of.values())),
+        nodes=_nodes(tree, numbers, bandwidth, with_cpus=with_cpus),
         distances=_distances(tree, numbers) if numbers else None,
         latency_ns=latency,
         bandwidth_mb_s=bandwidth,
@@ -276,14 +277,14 @@ def _stated_kinds(tree: _Tree, numbers: list[int]) -> dict[int, NodeKind | None]
 
 
 def _performance(
-    tree: _Tree, numbers: list[int]
+    tree: _Tree, numbers: list[int], *, with_cpus: NodeMap
 ) -> tuple[list[list[int | None]] | None, list[list[int | None]] | None]:
     """Return latency and bandwidth from the nodes of cpus to each node, None where none is."""
     tables: list[dict[tuple[int, int], int]] = [{}, {}]
     for node in numbers:
         for access in ACCESSES:
             folder = f"{NODES}node{node}/{access}/initiators/"
-            initiators = [one for one in tree.numbered(folder, "node") if one in numbers]
+            initiators = [one for one in tree.numbered(folder, "node") if one in with_cpus]
             for table, name in zip(tables, ACCESS_FILES, strict=True):
                 value = tree.integer(folder + name)
                 if value:
