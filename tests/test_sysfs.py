@@ -103,6 +103,10 @@ def test_offline_cpus_and_a_node_that_is_gone_are_stated():
     assert len(host.cpus) == 24
     assert host.cpus_by_node == {1: CpuMap.parse("5-19:1/2")}
     assert host.distances == ((10,),)
+    assert (
+        "the nodes that are described have 64 GiB of memory, and the machine has 125.6 GiB"
+        in host.notes
+    )
     assert any("cpus 4,6,8,10,12,14,16,18,20 are on no node" in note for note in host.notes)
 
 
@@ -127,6 +131,11 @@ def test_this_machine_has_the_cpus_that_the_kernel_lets_us_run_on():
     assert snapshot.host.taken_at is not None
     assert os.sched_getaffinity(0) <= set(snapshot.host.cpu_map)
     assert len(snapshot.host.cpu_map) == os.sysconf("SC_NPROCESSORS_ONLN")
+
+
+@needs_linux
+def test_this_machine_has_its_name():
+    assert LocalDriver().snapshot().host.name == os.uname().nodename[:64]
 
 
 @needs_linux
@@ -200,6 +209,21 @@ def test_usable_memory_of_this_machine_is_what_linux_calls_available():
     node = sysfs.parse(files, source="test").nodes[0]
     meminfo = {line.split(":")[0]: line.split()[1] for line in files[names[0]].splitlines()}
     assert abs(node.usable_kib - int(meminfo["MemAvailable"])) < node.present_kib * 0.05
+
+
+@needs_linux
+def test_usable_memory_of_all_nodes_is_what_linux_calls_available():
+    host = LocalDriver().snapshot().host
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    meminfo = {line.split(":")[0]: int(line.split()[1]) for line in lines}
+    present = sum(node.present_kib for node in host.nodes)
+    # Some kernels take memory up as they need it: what is left counts for no node until then.
+    left = meminfo["MemTotal"] - present
+    usable = sum(node.usable_kib for node in host.nodes)
+    assert abs(usable - (meminfo["MemAvailable"] - left)) < present * 0.05
+    assert any("of memory, and the machine has" in note for note in host.notes) == (
+        left * 8 >= meminfo["MemTotal"]
+    )
 
 
 @pytest.mark.parametrize("page_kib", [4, 16, 64])

@@ -15,6 +15,8 @@ from homenode.formats import sysfs
 LARGEST_FILE = 4 << 20
 """In bytes; the longest file that is read, proc/zoneinfo, has some 10 KiB for each node."""
 
+_PART = 64 << 10
+
 _SINGLE_FILES = (
     *(sysfs.NODES + name for name in ("online", "possible", "has_memory")),
     *(sysfs.CPUS + name for name in ("online", "present")),
@@ -153,8 +155,7 @@ class FolderTree:
         try:
             if not stat.S_ISREG(os.fstat(handle).st_mode):
                 return None
-            with os.fdopen(handle, "rb", closefd=False) as file:
-                content = file.read(LARGEST_FILE + 1)
+            content = _read(handle)
         except OSError:
             return None
         finally:
@@ -162,6 +163,18 @@ class FolderTree:
         if len(content) > LARGEST_FILE:
             raise too_long(f"{self._root}/{path}")
         return content.decode("utf-8", errors="replace")
+
+
+def _read(handle: int) -> bytes:
+    """Read a file up to one byte beyond `LARGEST_FILE`.
+
+    In parts, for files of /proc/sys fail with ENOMEM where more than the largest piece of kernel
+    memory is asked for at once (Linux, fs/proc/proc_sysctl.c, proc_sys_call_handler()).
+    """
+    content = b""
+    while len(content) <= LARGEST_FILE and (part := os.read(handle, _PART)):
+        content += part
+    return content
 
 
 def too_long(path: str) -> HomenodeError:

@@ -42,6 +42,7 @@ from homenode.formats.described import (
     with_doubts,
 )
 from homenode.host import Cpu, Device, DeviceKind, Host, Node, NodeKind, PagePool, Reservation
+from homenode.units import format_memory
 
 NODES = "sys/devices/system/node/"
 CPUS = "sys/devices/system/cpu/"
@@ -144,9 +145,11 @@ def parse(files: Mapping[str, str], *, source: str) -> Host:
         node_of = dict.fromkeys(cpus, 0)
     with_cpus = NodeMap(node_of.values())
     latency, bandwidth = _performance(tree, numbers, with_cpus=with_cpus)
+    nodes = _nodes(tree, numbers, bandwidth, with_cpus=with_cpus)
+    tree.notes += _missing_memory(tree, nodes)
     host = Host(
         cpus=_cpus(tree, cpus, node_of),
-        nodes=_nodes(tree, numbers, bandwidth, with_cpus=with_cpus),
+        nodes=nodes,
         distances=_distances(tree, numbers) if numbers else None,
         latency_ns=latency,
         bandwidth_mb_s=bandwidth,
@@ -253,6 +256,22 @@ def _nodes(
     stated = _stated_kinds(tree, numbers)
     kinds = node_kinds(numbers, stated, with_cpus=with_cpus, bandwidth=bandwidth)
     return [_node(tree, node, reserves.get(node))._replace(kind=kinds[node]) for node in numbers]
+
+
+def _missing_memory(tree: _Tree, nodes: list[Node]) -> list[str]:
+    """Return a note if the nodes are clearly not all of the machine's memory.
+
+    A node may be gone with its cpus; and a kernel that takes up memory only as it is needed counts
+    what it has not taken up for the machine and not for the node. Old kernels differ by up to 3 %.
+    """
+    described = [node.present_kib for node in nodes if node.present_kib is not None]
+    machine = _meminfo(tree, "proc/meminfo").get("MemTotal", 0)
+    missing = machine - sum(described)
+    if len(described) < len(nodes) or missing * 8 < machine or not missing:
+        return []
+    own = format_memory(sum(described))
+    note = f"the nodes that are described have {own} of memory, and the machine has"
+    return [f"{note} {format_memory(machine)}"]
 
 
 def _stated_kinds(tree: _Tree, numbers: list[int]) -> dict[int, NodeKind | None]:
