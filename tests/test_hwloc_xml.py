@@ -91,7 +91,7 @@ def test_a_machine_is_read_in_full(version):
     ]
     assert host.notes == (
         "cpus 4 are offline, or were not allowed to who ran lstopo",
-        "the distances of nodes 1 and 0 are uneven (22, and 21 back)",
+        "distances differ by direction: node 0 to 1 is 21, and back 22",
     )
 
 

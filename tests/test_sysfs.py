@@ -268,7 +268,7 @@ def test_a_small_tree_is_read_in_full():
         ("10 x 28", (10, None, 28), "distances from nodes 0 are not all stated"),
         ("10 21 28 31", (None, None, None), "node 0 states 4 distances, where 3"),
         ("10 10 28", (10, 10, 28), "nodes 0 state that another node is as near as"),
-        ("10 20 28", (10, 20, 28), "distances of nodes 1 and 0 are uneven (21, and 20 back)"),
+        ("10 20 28", (10, 20, 28), "distances differ by direction: node 0 to 1 is 20, and back 21"),
     ],
 )
 def test_odd_distances_are_read_as_far_as_stated_and_noted(row, read, note):

@@ -182,8 +182,10 @@ def _uneven(host: Host) -> list[str]:
     if not uneven:
         return []
     one, other, there, back = uneven[0]
-    more = f", and so are {len(uneven) - 1} more pairs" if len(uneven) > 1 else ""
-    return [f"the distances of nodes {one} and {other} are uneven ({there}, and {back} back){more}"]
+    more = f"; so do {len(uneven) - 1} more pairs" if len(uneven) > 1 else ""
+    return [
+        f"distances differ by direction: node {other} to {one} is {back}, and back {there}{more}"
+    ]
 
 
 # PCI Code and ID Assignment Specification: classes that stand for themselves, then base classes.
