@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from homenode.bitmap import CpuMap
 from homenode.drivers.archive import ArchiveTree
 from homenode.drivers.capture import CaptureDriver
 from homenode.drivers.trees import read_tree
@@ -15,7 +16,7 @@ from homenode.errors import HomenodeError
 from homenode.formats import sysfs
 from test_hwloc_xml import distances, machine
 from test_libvirt_capabilities import CAPTURES, CELLS
-from trees import TOPOLOGIES, TREES, needs_trees, packed, small_tree
+from trees import CPU, NODE, TOPOLOGIES, TREES, needs_trees, packed, small_tree
 
 
 def read_or_refuse(path, content):
@@ -166,6 +167,44 @@ def test_a_real_tree_with_any_of_its_files_damaged_is_read_or_refused(data):
         assert "\n" not in message
     else:
         assert sum(len(own) for own in host.cpus_by_node.values()) <= len(host.cpu_map)
+
+
+made_up_nodes = st.dictionaries(
+    st.integers(0, 300),
+    st.tuples(
+        st.sets(st.integers(0, 12), max_size=5),
+        st.lists(st.integers(9, 40), max_size=5),
+        st.none() | st.integers(0, 1 << 30),
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+@given(made_up_nodes, st.sets(st.integers(0, 12), min_size=1), st.booleans())
+def test_any_made_up_tree_is_read_as_it_states(file, nodes, online, folder):
+    files = {CPU + "online": str(CpuMap(online)), CPU + "present": "0-12"}
+    for node, (cpus, row, memory) in nodes.items():
+        files[f"{NODE}node{node}/cpulist"] = str(CpuMap(cpus))
+        files[f"{NODE}node{node}/distance"] = " ".join(map(str, row))
+        if memory is not None:
+            files[f"{NODE}node{node}/meminfo"] = f"Node {node} MemTotal: {memory} kB\n"
+    file.write_bytes(packed(files, folder="machine/" * folder))
+    host = CaptureDriver(str(file)).snapshot().host
+    numbers = sorted(nodes)
+    left = set(online)
+    for at, node in enumerate(numbers):
+        cpus, row, memory = nodes[node]
+        assert set(host.cpus_by_node[node]) == cpus & left
+        left -= cpus
+        assert host.nodes_by_id[node].present_kib == memory
+        stated = [*row, *[None] * len(numbers)] if len(row) <= len(numbers) else [None] * 9
+        assert list(host.distances[at]) == stated[: len(numbers)]
+    assert set(host.cpu_map) == online
+    claimed = [cpu for cpus, _, _ in nodes.values() for cpu in cpus]
+    assert any("more than one node" in note for note in host.notes) == (
+        len(claimed) > len(set(claimed))
+    )
 
 
 @pytest.mark.parametrize(

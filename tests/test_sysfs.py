@@ -119,6 +119,44 @@ def test_a_kernel_without_nodes_has_one():
     assert any("node 0" in note for note in host.notes)
 
 
+@needs_trees
+def test_two_nodes_of_one_socket_share_it_and_nothing_below_it():
+    host = described("64amd64-4s2n4ca2co")
+    nodes_of, llcs_of = {}, {}
+    for cpu in host.cpus:
+        nodes_of.setdefault(cpu.socket, set()).add(cpu.node)
+        llcs_of.setdefault(cpu.llc, set()).add(cpu.node)
+    assert sorted(map(sorted, nodes_of.values())) == [[0, 1], [2, 3], [4, 5], [6, 7]]
+    assert all(len(nodes) == 1 for nodes in llcs_of.values())
+
+
+def test_the_memory_of_gpus_is_nodes_with_high_numbers_and_without_cpus():
+    # As POWER 9 has it: the numbers of its GPUs' nodes go down from 255.
+    numbers = (0, 8, 252, 253, 254, 255)
+    files = {}
+    for at, node in enumerate(numbers):
+        row = ["80"] * len(numbers)
+        row[at] = "10"
+        files[f"{NODE}node{node}/distance"] = " ".join(row)
+        files[f"{NODE}node{node}/cpulist"] = {0: "0-79", 8: "80-159"}.get(node, "")
+        status = f"Node:\t\t{node if node > 8 else 'none'}\nStatus:\tonline\n"
+        files[f"proc/driver/nvidia/gpus/0004:0{at}:00.0/numa_status"] = status
+    host = sysfs.parse(files, source="test")
+    assert host.node_map == NodeMap(numbers)
+    assert [node.kind for node in host.nodes] == ["dram"] * 2 + ["gpu"] * 4
+    assert host.distance(8, 255) == 80
+    assert host.cpus_by_node[8] == CpuMap.parse("80-159")
+    assert host.notes == ()
+
+
+def test_a_node_without_memory_has_none_and_one_that_does_not_tell_may_have_some():
+    nothing = "Node 1 MemTotal:  0 kB\nNode 1 MemFree:  0 kB\n"
+    host = sysfs.parse(small_tree(node1__meminfo=nothing), source="test")
+    assert [node.present_kib for node in host.nodes] == [8192, 0, None]
+    assert [node.usable_kib for node in host.nodes] == [4096, 0, None]
+    assert host.cpus_by_node[1] == CpuMap([2])
+
+
 needs_linux = pytest.mark.skipif(
     not Path("/sys/devices/system/cpu/online").exists(), reason="no Linux /sys on this machine"
 )

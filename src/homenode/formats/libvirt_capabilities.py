@@ -10,6 +10,7 @@ What is read (libvirt, src/conf/capabilities.c, virCapabilitiesHostNUMAFormat())
 - latency (ns) and bandwidth: ``<interconnects>`` of reading, else of all accesses, to memory and
   not to a cache. libvirt writes 1024 times the kernel's number, and calls it KiB.
 
+``<memory_bandwidth>`` is what can be kept from guests (resctrl), not what there is: not read.
 Free memory is no part of the capabilities. ``virsh freepages --all`` prints the free pages of
 each size and node.
 """
