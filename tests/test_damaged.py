@@ -13,7 +13,7 @@ from homenode.drivers.archive import ArchiveTree
 from homenode.drivers.capture import CaptureDriver
 from homenode.drivers.trees import read_tree
 from homenode.errors import HomenodeError
-from homenode.formats import sysfs
+from homenode.formats import snapshot, sysfs
 from test_hwloc_xml import distances, machine
 from test_libvirt_capabilities import CAPTURES, CELLS
 from trees import CPU, NODE, TOPOLOGIES, TREES, needs_trees, packed, small_tree
@@ -30,6 +30,8 @@ def read_or_refuse(path, content):
         assert message.startswith(str(path))
         return False
     assert sum(len(own) for own in host.cpus_by_node.values()) <= len(host.cpu_map)
+    if len(host.nodes) < 99:
+        assert snapshot.parse(snapshot.dump(host, ()), source="saved") == (host, ())
     assert all(node.usable_kib is None or node.usable_kib >= 0 for node in host.nodes)
     return True
 

@@ -221,6 +221,8 @@ def test_a_machine_of_all_cpus_that_may_be_tells_of_none_offline():
         ('type="NUMANode" os_index="1"', 'type="NUMANode" os_index="0"', "node 0 twice"),
         ('local_memory="4194304"', 'local_memory="lots"', "local_memory is no number: 'lots'"),
         ('nbobjs="3"', 'nbobjs="2"', "9 distances of 3 nodes are no table"),
+        (">17 31 10<", f">17 31 {10**15}<", "u64values: no number: '1000000000000000'"),
+        ('local_memory="4194304"', f'local_memory="{2**53}"', "local_memory is more than"),
         (">0 1 2<", ">0 1 x<", "indexes: no number: 'x'"),
     ],
 )

@@ -134,6 +134,7 @@ def test_a_xen_host_by_libvirt_hands_out_memory_as_xen_does(tmp_path):
         ('id="2"><cpus', 'id="1"><cpus', "describes a cell twice"),
         ('id="2"><cpus', 'id="70000"><cpus', "<cell>: id: more than 65535"),
         ('unit="MiB">4', 'unit="MiB">x', "<memory>: no number: 'x'"),
+        ('unit="MiB">4', 'unit="GiB">9007199254740991', "<memory>: more than there can be"),
         ('unit="MiB">4', 'unit="firkin">4', "<memory>: unknown unit 'firkin'"),
         ('siblings="0-1"', 'siblings="0-x"', "<cpu>: siblings:"),
         ('level="3" cpus', 'level="top" cpus', "<bank>: level: no number"),

@@ -41,6 +41,7 @@ from homenode.formats.described import (
     with_consistent_cores,
     with_doubts,
 )
+from homenode.formats.table import LARGEST_NUMBER
 from homenode.host import Cpu, Device, Host, Node, NodeKind, PagePool
 
 ROOT = "topology"
@@ -169,7 +170,7 @@ class _Reader:
             if kib > min(count)
         )
 
-    def number(self, element: Element, name: str, *, most: int = 2**63) -> int:
+    def number(self, element: Element, name: str, *, most: int = LARGEST_NUMBER) -> int:
         """Return an attribute as a number; raises `ParseError` if it is not there, or is none."""
         text = element.get(name, "")
         what = f"{element.get('type') or element.tag}: {name}"
@@ -314,30 +315,15 @@ def _cpus_by_node(
 
 
 def _cpus(reader: _Reader, node_of: Mapping[int, int]) -> list[Cpu]:
-    cores: dict[int, int] = {}
-    caches: dict[int, int] = {}
-    for cpu, place in sorted(reader.cpus.items()):
-        cores[id(place.core)] = cores.get(id(place.core), 0) | 1 << cpu
-        caches.setdefault(id(place.cache), cpu)
-    siblings = {
-        cpu: CpuMap.from_bits(cores[id(place.core)]) if place.core is not None else CpuMap()
-        for cpu, place in reader.cpus.items()
-    }
-    llcs = number_caches(
-        {
-            cpu: caches[id(place.cache)]
-            for cpu, place in reader.cpus.items()
-            if place.cache is not None
-        }
-    )
-    numbered = all(
-        place.core is None or place.core.get("os_index") for place in reader.cpus.values()
-    )
+    siblings, llcs = _core_siblings(reader), _llcs(reader)
+    numbers = {cpu: reader.maybe_index(place.core) for cpu, place in reader.cpus.items()}
+    if any(number is None and siblings[cpu] for cpu, number in numbers.items()):
+        numbers = {cpu: own.first if own else None for cpu, own in siblings.items()}
     read = [
         Cpu(
             cpu,
             node_of.get(cpu),
-            core=reader.maybe_index(place.core) if numbered or not siblings[cpu] else cpu,
+            core=numbers[cpu],
             socket=reader.maybe_index(place.socket),
             thread=list(siblings[cpu]).index(cpu) if siblings[cpu] else None,
             die=reader.maybe_index(place.die),
@@ -352,6 +338,26 @@ def _cpus(reader: _Reader, node_of: Mapping[int, int]) -> list[Cpu]:
         *with_consistent_cores(read, siblings, reader.notes),
         *(Cpu(cpu, node_of.get(cpu), online=False) for cpu in offline),
     ]
+
+
+def _core_siblings(reader: _Reader) -> dict[int, CpuMap]:
+    """Return the cpus of every cpu's core, none where there is no core around it."""
+    bits: dict[int, int] = {}
+    for cpu, place in reader.cpus.items():
+        bits[id(place.core)] = bits.get(id(place.core), 0) | 1 << cpu
+    return {
+        cpu: CpuMap.from_bits(bits[id(place.core)]) if place.core is not None else CpuMap()
+        for cpu, place in reader.cpus.items()
+    }
+
+
+def _llcs(reader: _Reader) -> dict[int, int]:
+    """Return the number of the last-level cache of every cpu that has one around it."""
+    first: dict[int, int] = {}
+    cached = [(cpu, place.cache) for cpu, place in reader.cpus.items() if place.cache is not None]
+    for cpu, cache in cached:
+        first[id(cache)] = min(cpu, first.get(id(cache), cpu))
+    return number_caches({cpu: first[id(cache)] for cpu, cache in cached})
 
 
 def _distances(reader: _Reader, numbers: Sequence[int]) -> list[list[int | None]] | None:
@@ -390,7 +396,7 @@ def _distance_table(
 def _numbers(reader: _Reader, element: Element, tag: str) -> list[int]:
     words = [word for part in element.iter(tag) for word in (part.text or "").split()]
     for word in words:
-        if not word.isascii() or not word.isdecimal() or len(word) > 20:
+        if not word.isascii() or not word.isdecimal() or len(word) > 15:
             raise reader.error(f"distances2: {tag}: no number: {word!r:.40}")
     return [int(word) for word in words]
 

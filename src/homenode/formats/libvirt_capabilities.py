@@ -30,6 +30,7 @@ from homenode.formats.described import (
     with_consistent_cores,
     with_doubts,
 )
+from homenode.formats.table import LARGEST_NUMBER
 from homenode.host import Cpu, Host, Node, PagePool
 
 ROOT = "capabilities"
@@ -108,7 +109,7 @@ class _Reader:
         """Return a refusal of this document."""
         return ParseError(message, source=self.source)
 
-    def number(self, element: Element, name: str, *, most: int = 2**63) -> int:
+    def number(self, element: Element, name: str, *, most: int = LARGEST_NUMBER) -> int:
         """Return an attribute as a number; raises `ParseError` if it is not there, or is none."""
         return self._checked(element.get(name, ""), f"<{element.tag}>: {name}", most)
 
@@ -128,18 +129,21 @@ class _Reader:
         shift = _SIZES.get(element.get("unit", "KiB").upper())
         if shift is None:
             raise self.error(f"<{element.tag}>: unknown unit {element.get('unit')!r:.40}")
-        return number << shift if shift >= 0 else number >> -shift
+        kib = number << shift if shift >= 0 else number >> -shift
+        if kib > LARGEST_NUMBER:
+            raise self.error(f"<{element.tag}>: more than there can be: {number}")
+        return kib
 
     def node(self, node: int, free: Mapping[int, int]) -> Node:
         """Return a cell as a node; `free` are its free pages by their size."""
         memory = self.cells[node].find("memory")
         present = 0
         if memory is not None:
-            amount = self._checked(memory.text or "", "<memory>", 2**63)
+            amount = self._checked(memory.text or "", "<memory>", LARGEST_NUMBER)
             present = self._kib(memory, amount)
         pages = {
             self._kib(one, self.number(one, "size")): self._checked(
-                one.text or "", "<pages>", 2**63
+                one.text or "", "<pages>", LARGEST_NUMBER
             )
             for one in self.cells[node].findall("pages")
         }
