@@ -6,7 +6,7 @@ import tarfile
 
 import pytest
 
-from homenode.drivers import archive, trees
+from homenode.drivers import archive, capture, trees
 from homenode.drivers.archive import ArchiveTree
 from homenode.drivers.capture import CaptureDriver
 from homenode.drivers.trees import read_tree
@@ -34,6 +34,10 @@ def test_an_archive_is_known_by_content_and_read_as_what_is_in_it(tmp_path, mode
     (tmp_path / "saved").write_bytes(packed(files, mode=mode, folder=folder))
     host = CaptureDriver(str(tmp_path / "saved")).snapshot().host
     assert host.replace(source="") == sysfs.parse(files, source="")
+
+
+def test_whatever_is_decompressed_is_recognised():
+    assert set(capture._PACKED) == set(archive.COMPRESSIONS)
 
 
 @pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])

@@ -171,6 +171,26 @@ def test_a_real_tree_with_any_of_its_files_damaged_is_read_or_refused(data):
         assert sum(len(own) for own in host.cpus_by_node.values()) <= len(host.cpu_map)
 
 
+@settings(max_examples=200)
+@given(places)
+def test_free_pages_that_are_garbled_anywhere_are_read_or_refused(tmp_path_factory, places):
+    folder = tmp_path_factory.getbasetemp() / "virsh"
+    folder.mkdir(exist_ok=True)
+    (folder / "virsh-capabilities.xml").write_bytes(DOCUMENTS["n2"])
+    content = (CAPTURES / "n2" / "virsh-freepages.txt").read_bytes()
+    for at, length, put in places:
+        start = int(at * len(content))
+        content = content[:start] + put + content[start + length :]
+    (folder / "virsh-freepages.txt").write_bytes(content)
+    try:
+        host = CaptureDriver(str(folder)).snapshot().host
+    except HomenodeError as error:
+        message = str(error)
+        assert "\n" not in message
+    else:
+        assert all(0 <= (node.free_kib or 0) <= node.present_kib for node in host.nodes)
+
+
 made_up_nodes = st.dictionaries(
     st.integers(0, 300),
     st.tuples(

@@ -106,11 +106,12 @@ def test_a_host_is_read_in_full():
 
 
 def test_free_pages_are_those_of_their_node_and_size():
-    text = "Node 0:\n4KiB: 100\n2048KiB: 1\n\nNode 1:\n4KiB: 9999\n"
+    text = "Node 0:\n4KiB: 100\n2048KiB: 9\n\nNode 1:\n4KiB: 9999\n\nNode 7:\n4KiB: 1\n"
     host = read(free=libvirt_capabilities.parse_free_pages(text, source="test"))
     assert host.nodes[0].free_kib == 400
     assert host.nodes[0].pages == ((2048, 1, 1),)
     assert host.nodes[1].free_kib == 4096  # no more than there is
+    assert "free pages are told of nodes 7, which are not described" in host.notes
 
 
 def test_a_cpu_of_two_cells_counts_for_the_first():
@@ -152,7 +153,16 @@ def test_what_is_not_of_the_form_is_refused_in_one_line(old, new, message):
 
 
 @pytest.mark.parametrize(
-    "text", ["4KiB: 1", "Node 0:\n4MiB: 1", "Node 0:\nlots", "Node 0:\n4KiB: x", "Node x:\n", "a:"]
+    "text",
+    [
+        "4KiB: 1",
+        "Node 0:\n4MiB: 1",
+        "Node 0:\nlots",
+        "Node 0:\n4KiB: x",
+        "Node x:\n",
+        "Node 65536:",
+        "a:",
+    ],
 )
 def test_free_pages_that_are_none_are_refused_with_their_line(text):
     with pytest.raises(ParseError, match=r"^free.txt:[12]: not a number of free pages"):

@@ -26,11 +26,6 @@ _MAGIC_AT = 257
 COMPRESSIONS = {b"BZh": "bzip2", b"\x1f\x8b": "gzip", b"\xfd7zXZ\0": "xz"}
 
 
-def is_archive(content: bytes) -> bool:
-    """Return whether a file that begins like this is a tar file, or something compressed."""
-    return content.startswith(tuple(COMPRESSIONS)) or _is_tar(content)
-
-
 def _is_tar(content: bytes) -> bool:
     return content[_MAGIC_AT : _MAGIC_AT + 5] == b"ustar"
 

@@ -59,6 +59,8 @@ def parse_root(root: Element, *, source: str, free: FreePages | None = None) -> 
         hint = "this driver of libvirt does not tell; ask the one of the hypervisor"
         raise ParseError("describes no cells of the host", source=source, hint=hint)
     reader = _Reader(root, cells, source)
+    if elsewhere := NodeMap(free or ()) - NodeMap(reader.numbers):
+        reader.notes.append(f"free pages are told of nodes {elsewhere}, which are not described")
     cpus = reader.cpus()
     latency, bandwidth = reader.performance()
     kinds = node_kinds(
@@ -136,29 +138,37 @@ class _Reader:
 
     def node(self, node: int, free: Mapping[int, int]) -> Node:
         """Return a cell as a node; `free` are its free pages by their size."""
+        present = self._present_kib(node)
+        total = self._pages(node)
+        ordinary = min(total, default=min(free, default=4))
+        free_kib = 0 if present == 0 else None
+        if ordinary in free:
+            free_kib = min(free[ordinary] * ordinary, present)
+        return Node(
+            node,
+            present_kib=present,
+            free_kib=free_kib,
+            pages=tuple(
+                PagePool(size, count, _free_of(size, count, free))
+                for size, count in sorted(total.items())
+                if size != ordinary
+            ),
+        )
+
+    def _present_kib(self, node: int) -> int:
         memory = self.cells[node].find("memory")
-        present = 0
-        if memory is not None:
-            amount = self._checked(memory.text or "", "<memory>", LARGEST_NUMBER)
-            present = self._kib(memory, amount)
-        pages = {
+        if memory is None:
+            return 0
+        return self._kib(memory, self._checked(memory.text or "", "<memory>", LARGEST_NUMBER))
+
+    def _pages(self, node: int) -> dict[int, int]:
+        """Return how many pages of each size in KiB a cell has."""
+        return {
             self._kib(one, self.number(one, "size")): self._checked(
                 one.text or "", "<pages>", LARGEST_NUMBER
             )
             for one in self.cells[node].findall("pages")
         }
-        ordinary = min(pages, default=min(free, default=4))
-        free_kib = free[ordinary] * ordinary if ordinary in free else None
-        return Node(
-            node,
-            present_kib=present,
-            free_kib=0 if not present else free_kib if free_kib is None else min(free_kib, present),
-            pages=tuple(
-                PagePool(size, total, free.get(size, 0 if not total else None))
-                for size, total in sorted(pages.items())
-                if size != ordinary
-            ),
-        )
 
     def cpus(self) -> list[Cpu]:
         """Return the cpus of all cells; one in two cells counts for the first."""
@@ -234,6 +244,13 @@ class _Reader:
         return latency, bandwidth
 
 
+def _free_of(size: int, count: int, free: Mapping[int, int]) -> int | None:
+    """Return how many pages of a pool are free; of none, none are."""
+    if size in free or not count:
+        return min(free.get(size, 0), count)
+    return None
+
+
 def parse_free_pages(text: str, *, source: str) -> dict[int, dict[int, int]]:
     """Read what ``virsh freepages --all`` prints: ``Node 0:``, then lines ``2048KiB: 512``."""
     free: dict[int, dict[int, int]] = {}
@@ -243,7 +260,8 @@ def parse_free_pages(text: str, *, source: str) -> dict[int, dict[int, int]]:
         if not name and not colon:
             continue
         number = name.removeprefix("Node ")
-        if name != number and not count and number.isdecimal() and len(number) < 6:
+        is_node = name != number and not count and _are_numbers(number)
+        if is_node and int(number) <= LARGEST_MEMBER:
             node = free.setdefault(int(number), {})
             continue
         size = name.removesuffix("KiB")
