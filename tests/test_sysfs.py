@@ -300,11 +300,11 @@ def test_a_small_tree_is_read_in_full():
 @pytest.mark.parametrize(
     ("row", "read", "note"),
     [
-        ("10", (10, None, None), "node 0 states 1 distances, where 3"),
-        ("", (None, None, None), "node 0 states 0 distances, where 3"),
+        ("10", (10, None, None), "nodes 0 state 1 distances for 3 nodes"),
+        ("", (None, None, None), "nodes 0 state 0 distances for 3 nodes"),
         ("10 x 28", (10, None, 28), "is no number: 10 x 28"),
         ("10 x 28", (10, None, 28), "distances from nodes 0 are not all stated"),
-        ("10 21 28 31", (None, None, None), "node 0 states 4 distances, where 3"),
+        ("10 21 28 31", (None, None, None), "nodes 0 state 4 distances for 3 nodes"),
         ("10 10 28", (10, 10, 28), "nodes 0 state that another node is as near as"),
         ("10 20 28", (10, 20, 28), "distances differ by direction: node 0 to 1 is 20, and back 21"),
     ],
@@ -320,7 +320,7 @@ def test_a_row_for_each_node_that_is_not_there_too_is_read_by_the_list_of_nodes(
     rows = {f"node{node}__distance": "10 20 30 40" for node in range(3)}
     host = sysfs.parse(small_tree(**rows, online="0-2", possible="0-3"), source="test")
     assert host.distances == ((10, 20, 30),) * 3
-    assert "nodes 0-2 state 4 distances, where 3 are to be stated" in host.notes
+    assert "nodes 0-2 state 4 distances for 3 nodes" in host.notes
 
 
 def test_tables_that_tell_nothing_are_said_to():
@@ -329,7 +329,7 @@ def test_tables_that_tell_nothing_are_said_to():
     assert "all distances are 10, of a node to itself too" in host.notes
     none = {f"node{node}__distance": "" for node in range(3)}
     host = sysfs.parse(small_tree(**none), source="test")
-    assert "nodes 0-2 state 0 distances, where 3 are to be stated" in host.notes
+    assert "nodes 0-2 state 0 distances for 3 nodes" in host.notes
 
 
 def tier(number):

@@ -457,10 +457,9 @@ def _wrong_lengths(lengths: Mapping[int, int], right: int) -> list[str]:
     for node, length in lengths.items():
         if length != right:
             nodes_by_length.setdefault(length, []).append(node)
+    for_nodes = f"for {right} node{'s' * (right != 1)}"
     return [
-        f"nodes {NodeMap(nodes)} state {length} distances, where {right} are to be stated"
-        if len(nodes) > 1
-        else f"node {nodes[0]} states {length} distances, where {right} are to be stated"
+        f"nodes {NodeMap(nodes)} state {length} distances {for_nodes}"
         for length, nodes in sorted(nodes_by_length.items())
     ]
 
