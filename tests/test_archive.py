@@ -150,12 +150,38 @@ def test_a_bomb_is_refused_at_the_bound(monkeypatch, compress):
 
 def test_an_xz_that_wants_too_much_memory_is_refused():
     filters = [{"id": lzma.FILTER_LZMA2, "dict_size": 1 << 30}]
-    assert "not whole as xz" in refused(lzma.compress(b"\0" * 9, filters=filters))
+    assert "cannot be unpacked as xz; is it whole?" in refused(
+        lzma.compress(b"\0" * 9, filters=filters)
+    )
 
 
 def test_too_many_members_are_refused(monkeypatch):
     monkeypatch.setattr(archive, "MOST_MEMBERS", 40)
     assert "more than 40 members" in refused(packed(small_tree()))
+
+
+def named(path, form=tarfile.PAX_FORMAT):
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w:", format=form) as file:
+        file.addfile(tarfile.TarInfo(path))
+    return made.getvalue()
+
+
+@pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
+def test_a_name_without_end_is_refused_at_once(form):
+    assert "not whole as a tar archive" in refused(named("1" * 3_000_000, form))
+
+
+@pytest.mark.parametrize("path", ["sys/" + "a/" * 2000 + "b", "sys/../proc/meminfo", "proc/.."])
+def test_a_name_that_is_no_path_of_sys_or_proc_is_no_member(path):
+    assert "without sys/ or proc/" in refused(named(path))
+
+
+def test_an_archive_that_is_damaged_in_the_middle_is_not_taken_to_end_there():
+    content = bytearray(packed(small_tree()))
+    at = content.index(b"machine/proc/")
+    content[at] ^= 1
+    assert "not whole as a tar archive" in refused(bytes(content))
 
 
 def test_a_size_below_zero_is_refused():
@@ -172,15 +198,15 @@ def test_a_size_below_zero_is_refused():
     [
         (bz2.compress(b"hello"), "holds no tar archive; pack a tree"),
         (gzip.compress(b""), "holds no tar archive"),
-        (b"BZh9 and then nothing", "not whole as bzip2"),
-        (b"\x1f\x8b and then nothing", "not whole as gzip"),
-        (b"\xfd7zXZ\0 and then nothing", "not whole as xz"),
+        (b"BZh9 and then nothing", "cannot be unpacked as bzip2; is it whole?"),
+        (b"\x1f\x8b and then nothing", "cannot be unpacked as gzip; is it whole?"),
+        (b"\xfd7zXZ\0 and then nothing", "cannot be unpacked as xz; is it whole?"),
         (packed({"etc/passwd": "root"}), "without sys/ or proc/ at its top or in one folder"),
         (packed({"a/proc/meminfo": "", "b/proc/meminfo": ""}, folder=""), "without sys/ or proc/"),
         (packed(small_tree())[:5000], "not whole as a tar archive"),
-        (bz2.compress(packed(small_tree()))[:-20], "not whole as bzip2"),
-        (gzip.compress(packed(small_tree()))[:-20], "not whole as gzip"),
-        (lzma.compress(packed(small_tree()))[:-20], "not whole as xz"),
+        (bz2.compress(packed(small_tree()))[:-20], "cannot be unpacked as bzip2; is it whole?"),
+        (gzip.compress(packed(small_tree()))[:-20], "cannot be unpacked as gzip; is it whole?"),
+        (lzma.compress(packed(small_tree()))[:-20], "cannot be unpacked as xz; is it whole?"),
     ],
 )
 def test_what_is_no_whole_archive_of_a_machine_is_refused_in_one_line(content, message):

@@ -19,6 +19,8 @@ MOST_MEMBERS = 100_000
 """A machine with 256 cpus makes 16,000."""
 
 _MOST_LINKS = 16
+_LONGEST_NAME = 4096  # Linux, PATH_MAX
+_DEEPEST_NAME = 64
 _XZ_MEMORY = 128 << 20
 _BLOCK = 512
 _MAGIC_AT = 257
@@ -84,7 +86,8 @@ class ArchiveTree:
         if there is None or name not in self._names.get(there, ()):
             return None
         member = self._members.get(_join(there, name))
-        return member.linkname if member is not None and member.issym() else ""
+        is_link = member is not None and member.issym()
+        return member.linkname[:_LONGEST_NAME] if member is not None and is_link else ""
 
     def text(self, path: str) -> str | None:
         """Return the text of a regular file."""
@@ -120,7 +123,7 @@ class ArchiveTree:
                 found.append(part)
                 continue
             links += 1
-            if links > _MOST_LINKS:
+            if links > _MOST_LINKS or len(member.linkname) > _LONGEST_NAME:
                 return None
             if member.linkname.startswith("/"):
                 found = []
@@ -137,9 +140,11 @@ def _join(folder: str, name: str) -> str:
 
 
 def _clean(name: str) -> str:
-    """Return a member's name without what tar may write around it; empty for the top itself."""
+    """Return a member's name without what tar may write around it; empty for what is no path."""
+    if len(name) > _LONGEST_NAME:
+        return ""
     parts = [part for part in name.split("/") if part not in ("", ".")]
-    return "" if ".." in parts else "/".join(parts)
+    return "" if ".." in parts or len(parts) > _DEEPEST_NAME else "/".join(parts)
 
 
 def _decompressed(content: bytes, source: str) -> io.BytesIO:
@@ -195,16 +200,38 @@ def _read_bounded(file: _Readable, name: str, source: str) -> io.BytesIO:
                 )
             content.write(part)
     except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError):
-        raise HomenodeError(f"{source}: is damaged: not whole as {name}") from None
+        raise HomenodeError(
+            f"{source}: cannot be unpacked as {name}", hint="is it whole?"
+        ) from None
     content.seek(0)
     return content
+
+
+class _Member(tarfile.TarInfo):
+    """A member whose names are of bounded length.
+
+    `tarfile` searches a header of names with a pattern that takes quadratic time (CVE-2024-6232,
+    in Python before 3.11.10), and reads all of the archive where its size is below zero.
+    """
+
+    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        # Of what is no name the size is looked at when it was read; a name is read at once.
+        if self.type in _NAMES and not 0 <= self.size <= 4 * _LONGEST_NAME:
+            raise tarfile.ReadError
+        return super()._proc_member(archive)  # type: ignore[misc, no-any-return]
+
+
+_NAMES = (
+    tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK,
+)  # fmt: skip
 
 
 def _members(content: io.BytesIO, source: str) -> dict[str, tarfile.TarInfo]:
     """Return the members by their names; of two of one name, the later, as tar has it."""
     members: dict[str, tarfile.TarInfo] = {}
     try:
-        archive = tarfile.TarFile(fileobj=content, errorlevel=0)
+        archive = tarfile.TarFile(fileobj=content, tarinfo=_Member)
         offset, count = -1, 0
         while (member := archive.next()) is not None:
             # A size below zero would lead back to a member that was read.
@@ -215,6 +242,10 @@ def _members(content: io.BytesIO, source: str) -> dict[str, tarfile.TarInfo]:
                 raise HomenodeError(f"{source}: has more than {MOST_MEMBERS} members")
             if name := _clean(member.name):
                 members[name] = member
+        # What is no header ends the archive for tarfile; only zeros, or nothing, end it for us.
+        content.seek(archive.offset)
+        if content.read(_BLOCK).strip(b"\0"):
+            raise tarfile.ReadError
     except (tarfile.TarError, OSError, ValueError, OverflowError, EOFError):
         raise HomenodeError(f"{source}: is damaged: not whole as a tar archive") from None
     return members
