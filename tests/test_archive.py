@@ -168,8 +168,16 @@ def named(path, form=tarfile.PAX_FORMAT):
 
 
 @pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
-def test_a_name_without_end_is_refused_at_once(form):
-    assert "not whole as a tar archive" in refused(named("1" * 3_000_000, form))
+@pytest.mark.parametrize("length", [100, 16_000, 3_000_000])
+def test_a_name_of_digits_without_end_is_refused_at_once(form, length):
+    name = "1" * 100 + "/" + "1" * length
+    assert "not whole as a tar archive" in refused(named(name, form))
+
+
+@pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
+def test_names_upon_names_are_refused(form):
+    header = named("x" * 300, form)[:1024]
+    assert "not whole as a tar archive" in refused(header * 5000)
 
 
 @pytest.mark.parametrize("path", ["sys/" + "a/" * 2000 + "b", "sys/../proc/meminfo", "proc/.."])

@@ -6,6 +6,7 @@ absolute one begins there, and one that leads out of it leads nowhere.
 """
 
 import io
+import re
 import tarfile
 from typing import Protocol
 
@@ -208,19 +209,26 @@ def _read_bounded(file: _Readable, name: str, source: str) -> io.BytesIO:
 
 
 class _Member(tarfile.TarInfo):
-    """A member whose names are of bounded length.
+    """A member whose names are bounded.
 
-    `tarfile` searches a header of names with a pattern that takes quadratic time (CVE-2024-6232,
-    in Python before 3.11.10), and reads all of the archive where its size is below zero.
+    `tarfile` searches a header of names with a pattern that takes quadratic time in its digits
+    (CVE-2024-6232, in Python before 3.11.10), and reads all of the archive where the header's size
+    is below zero.
     """
 
     def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
         # Of what is no name the size is looked at when it was read; a name is read at once.
-        if self.type in _NAMES and not 0 <= self.size <= 4 * _LONGEST_NAME:
-            raise tarfile.ReadError
+        if self.type in _NAMES and archive.fileobj is not None:
+            if not 0 <= self.size <= 4 * _LONGEST_NAME:
+                raise tarfile.ReadError
+            begin = archive.fileobj.tell()
+            if _MANY_DIGITS.search(archive.fileobj.read(self.size)):
+                raise tarfile.ReadError
+            archive.fileobj.seek(begin)
         return super()._proc_member(archive)  # type: ignore[misc, no-any-return]
 
 
+_MANY_DIGITS = re.compile(rb"[0-9]{64}")
 _NAMES = (
     tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE,
     tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK,
@@ -246,6 +254,7 @@ def _members(content: io.BytesIO, source: str) -> dict[str, tarfile.TarInfo]:
         content.seek(archive.offset)
         if content.read(_BLOCK).strip(b"\0"):
             raise tarfile.ReadError
-    except (tarfile.TarError, OSError, ValueError, OverflowError, EOFError):
+    # RecursionError: tarfile reads a header of names that follows another one from within it.
+    except (tarfile.TarError, OSError, ValueError, OverflowError, EOFError, RecursionError):
         raise HomenodeError(f"{source}: is damaged: not whole as a tar archive") from None
     return members
