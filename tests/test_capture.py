@@ -257,6 +257,38 @@ def test_a_snapshot_file_is_what_was_saved(tmp_path):
     assert driver.share_rule is memory_shares
 
 
+def test_a_folder_of_virsh_outputs_is_a_host_with_what_is_free_of_it():
+    folder = Path(__file__).parent / "data" / "kvm-captures" / "n4"
+    host = CaptureDriver(str(folder)).snapshot().host
+    assert [node.free_kib for node in host.nodes] == [951856, 893420, 1000084, 1000904]
+    host = CaptureDriver(str(folder / "virsh-capabilities.xml")).snapshot().host
+    assert [node.free_kib for node in host.nodes] == [None] * 4
+    with pytest.raises(HomenodeError, match="describes no host"):
+        CaptureDriver(str(folder / "virsh-freepages.txt")).snapshot()
+
+
+@pytest.mark.parametrize(
+    "begin", ["", "\n \t", "\ufeff", "<?xml version='1.0' encoding='UTF-16'?>"]
+)
+def test_xml_is_known_by_its_root(tmp_path, begin):
+    pu = "<object type='PU' os_index='0'/>"
+    node = "<object type='NUMANode' os_index='0' cpuset='0x1'/>"
+    # A name that xl info has, too, is no sign of its output.
+    text = f"<topology version='2.0'>{node}{pu}<info name='numa_info' value='a = b'/></topology>"
+    (tmp_path / "file").write_text(begin + text)
+    assert CaptureDriver(str(tmp_path / "file")).snapshot().host.cpu_map == CpuMap([0])
+
+
+@pytest.mark.parametrize("text", ["<domain type='kvm'/>", "<html></html>"])
+def test_xml_of_something_else_is_refused_with_what_is_understood(tmp_path, text):
+    (tmp_path / "file").write_text(text)
+    with pytest.raises(HomenodeError) as caught:
+        CaptureDriver(str(tmp_path / "file")).snapshot()
+    assert str(caught.value).startswith(f"{tmp_path}/file: describes no host, but is XML of <")
+    for word in ("xl info -n", "virsh capabilities", "lstopo", "tar archive", "snapshot", "TOML"):
+        assert word in str(caught.value)
+
+
 def test_a_made_up_host_is_read(tmp_path):
     (tmp_path / "host").write_text('nodes = 2\ncores = 4\nmemory = "8GiB"\n')
     driver = CaptureDriver(str(tmp_path / "host"))
@@ -272,6 +304,12 @@ def test_a_saved_tree_is_read(tmp_path):
     (node / "meminfo").write_text("Node 0 MemTotal: 4096 kB\nNode 0 MemFree: 1024 kB\n")
     seen = CaptureDriver(str(tmp_path)).snapshot()
     assert seen.host.cpus_by_node == {0: CpuMap.full(4)}
+
+
+def test_a_folder_without_a_machine_in_its_tree_is_refused(tmp_path):
+    (tmp_path / "sys/devices/system").mkdir(parents=True)
+    with pytest.raises(HomenodeError, match="no files of /sys or /proc of a Linux machine"):
+        CaptureDriver(str(tmp_path)).snapshot()
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from homenode.drivers.base import Snapshot
 from homenode.errors import HomenodeError, ParseError
 from homenode.formats import xen_debug_keys, xl_info
 from homenode.formats.columns import whole_number
+from homenode.formats.described import with_doubts
 from homenode.formats.xen_debug_keys import DomainPages, NumaDump
 from homenode.formats.xl_info import XlInfo
 from homenode.guest import Guest, GuestState, MemoryByNode, Vcpu
@@ -126,7 +127,7 @@ def snapshot_of(outputs: Mapping[str, str], *, source: str) -> Snapshot:
     except HomenodeError as error:
         raise ParseError(error.message, source=given.place(INFO), hint=error.hint) from None
     guests = _guests(host, dump, given)
-    return Snapshot(host.replace(notes=given.notes), guests)
+    return Snapshot(with_doubts(host.replace(notes=given.notes)), guests)
 
 
 def _nodes(info: XlInfo, dump: NumaDump, given: _Outputs) -> list[Node]:

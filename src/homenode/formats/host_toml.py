@@ -80,6 +80,7 @@ from typing import NamedTuple, get_args
 
 from homenode.bitmap import LARGEST_MEMBER, CpuMap, NodeMap
 from homenode.errors import HomenodeError, ParseError
+from homenode.formats.described import with_doubts
 from homenode.formats.table import LARGEST_NUMBER, Table
 from homenode.host import Cpu, Cpupool, Device, DeviceKind, Host, Node, NodeKind, PagePool
 from homenode.units import parse_memory_kib
@@ -127,7 +128,7 @@ def parse(text: str, *, source: str) -> Host:
     node_map = NodeMap(shape.id for shape in shapes)
     cpus = _cpus(host, shapes)
     try:
-        return Host(
+        made = Host(
             cpus=cpus,
             nodes=nodes,
             distances=_distances(host, shapes),
@@ -137,6 +138,7 @@ def parse(text: str, *, source: str) -> Host:
             pools=_pools(host, cpus, node_map),
             devices=_devices(host, node_map),
         )
+        return with_doubts(made)
     except ParseError:
         raise
     except HomenodeError as error:

@@ -16,7 +16,13 @@ machine and a saved tree of another one are read alike. What is read:
 - huge pages: ``nr_hugepages`` and ``free_hugepages`` of each size;
 - cpus: socket, die, core and siblings from ``topology``, the last-level cache (of level 2 or
   more) from ``cache``; minus one is the kernel's "unknown";
-- PCI devices: ``numa_node``.
+- PCI devices: ``numa_node``, and what they are by their ``class``;
+- latency and bandwidth: ``access1`` of each node, which is about cpus, else ``access0``, which may
+  be about devices too (Documentation/admin-guide/mm/numaperf.rst): from the nodes among its
+  initiators to it, in ns and, as ACPI's HMAT has it, in millions of bytes a second; 0 is unknown;
+- what a node's memory is, from what says so: NVIDIA's driver, the bus of the ``dax`` device that
+  became the node (``ndbus`` is persistent memory, ``cxl`` is CXL; ``hmem`` is only "set apart"),
+  the memory tiers, and then bandwidth (`homenode.formats.described.node_kinds`).
 """
 
 from collections.abc import Iterator, Mapping
@@ -24,12 +30,33 @@ from typing import NamedTuple, TypeVar
 
 from homenode.bitmap import LARGEST_MEMBER, Bitmap, CpuMap, NodeMap
 from homenode.errors import ParseError
-from homenode.host import Cpu, Device, Host, Node, PagePool, Reservation
+from homenode.formats.described import (
+    claimed_twice,
+    dax_kind,
+    device_kind,
+    node_kinds,
+    number_caches,
+    pair_table,
+    refuse_too_many,
+    with_consistent_cores,
+    with_doubts,
+)
+from homenode.host import Cpu, Device, DeviceKind, Host, Node, NodeKind, PagePool, Reservation
+from homenode.units import format_memory
 
 NODES = "sys/devices/system/node/"
 CPUS = "sys/devices/system/cpu/"
 HUGE_PAGES = "sys/kernel/mm/hugepages/"
 PCI_DEVICES = "sys/bus/pci/devices/"
+MEMORY_TIERS = "sys/devices/virtual/memory_tiering/"
+DAX_DEVICES = "sys/bus/dax/devices/"
+NVIDIA_GPUS = "proc/driver/nvidia/gpus/"
+ACCESSES = ("access1", "access0")
+ACCESS_FILES = ("read_latency", "read_bandwidth")
+
+_DRAM_TIER = 4
+"""The tier of ordinary memory: MEMTIER_ADISTANCE_DRAM >> MEMTIER_CHUNK_BITS, 576 >> 7 (Linux,
+include/linux/memory-tiers.h). Lower numbers are faster, higher ones slower."""
 
 _RESERVED = "watermarks and lowmem reserve, which Linux keeps"
 _LARGEST_NUMBER = 2**53 - 1
@@ -39,29 +66,29 @@ _Map = TypeVar("_Map", bound=Bitmap)
 class _Tree:
     """The files, and the notes about what is odd in them."""
 
-    __slots__ = ("_folders", "files", "notes", "source")
+    __slots__ = ("_names", "files", "notes", "source")
 
     def __init__(self, files: Mapping[str, str], source: str) -> None:
         self.files = files
         self.source = source
         self.notes: list[str] = []
-        self._folders: dict[str, dict[str, None]] = {}
-        folders = {path.rpartition("/")[0] for path in files}
-        while folders:
+        self._names: dict[str, dict[str, None]] = {}
+        paths = set(files)
+        while paths:
             parents = set()
-            for folder in sorted(folders):
-                parent, slash, name = folder.rpartition("/")
-                self._folders.setdefault(parent + slash, {})[name] = None
+            for path in sorted(paths):
+                parent, slash, name = path.rpartition("/")
+                self._names.setdefault(parent + slash, {})[name] = None
                 parents.add(parent)
-            folders = parents - {""}
+            paths = parents - {""}
 
-    def folders(self, parent: str, prefix: str = "") -> list[str]:
-        """Return the names of the folders below `parent` that begin with `prefix`."""
-        return [name for name in self._folders.get(parent, ()) if name.startswith(prefix)]
+    def names(self, parent: str, prefix: str = "") -> list[str]:
+        """Return the names in the folder `parent` that begin with `prefix`."""
+        return [name for name in self._names.get(parent, ()) if name.startswith(prefix)]
 
     def numbered(self, parent: str, prefix: str) -> list[int]:
-        """Return the numbers of the folders below `parent` that are `prefix` and a number."""
-        tails = [name[len(prefix) :] for name in self.folders(parent, prefix)]
+        """Return the numbers of the names in `parent` that are `prefix` and a number."""
+        tails = [name[len(prefix) :] for name in self.names(parent, prefix)]
         numbers = [int(tail) for tail in tails if _is_number(tail) and len(tail) < 6]
         return sorted(number for number in numbers if number <= LARGEST_MEMBER)
 
@@ -104,7 +131,8 @@ def parse(files: Mapping[str, str], *, source: str) -> Host:
     """
     tree = _Tree(files, source)
     numbers = tree.numbered(NODES, "node")
-    if not numbers and not tree.folders(CPUS) and "proc/meminfo" not in files:
+    refuse_too_many(numbers, source)
+    if not numbers and not tree.names(CPUS, "cpu") and "proc/meminfo" not in files:
         hint = f"it should have {NODES} or proc/meminfo"
         raise ParseError("no files of /sys or /proc of a Linux machine", source=source, hint=hint)
     if tree.text("sys/hypervisor/type") == "xen":
@@ -115,17 +143,22 @@ def parse(files: Mapping[str, str], *, source: str) -> Host:
     if not numbers:
         tree.notes.append("this kernel states no NUMA nodes: all of the machine is node 0")
         node_of = dict.fromkeys(cpus, 0)
-    reserves = _reserves(tree, numbers or [0])
-    return Host(
+    with_cpus = NodeMap(node_of.values())
+    latency, bandwidth = _performance(tree, numbers, with_cpus=with_cpus)
+    nodes = _nodes(tree, numbers, bandwidth, with_cpus=with_cpus)
+    tree.notes += _missing_memory(tree, nodes)
+    host = Host(
         cpus=_cpus(tree, cpus, node_of),
-        nodes=[_node(tree, node, reserves.get(node)) for node in numbers]
-        or [_flat_node(tree, reserves.get(0))],
+        nodes=nodes,
         distances=_distances(tree, numbers) if numbers else None,
+        latency_ns=latency,
+        bandwidth_mb_s=bandwidth,
         name=tree.text("proc/sys/kernel/hostname")[:64] or "host",
         source=source,
         devices=_devices(tree, NodeMap(numbers or [0])),
         notes=tree.notes,
     )
+    return with_doubts(host)
 
 
 def _node_of_cpus(tree: _Tree, numbers: list[int]) -> dict[int, int]:
@@ -136,10 +169,7 @@ def _node_of_cpus(tree: _Tree, numbers: list[int]) -> dict[int, int]:
             if cpu in node_of:
                 twice[cpu] = None
             node_of.setdefault(cpu, node)
-    if twice:
-        tree.notes.append(
-            f"more than one node claims cpus {CpuMap(twice)}: each counts for the first that does"
-        )
+    tree.notes += claimed_twice(twice)
     return node_of
 
 
@@ -168,14 +198,11 @@ def _online(tree: _Tree, cpus: CpuMap) -> CpuMap:
 
 def _cpus(tree: _Tree, cpus: CpuMap, node_of: Mapping[int, int]) -> list[Cpu]:
     online = _online(tree, cpus)
-    homeless = CpuMap(cpu for cpu in cpus & online if cpu not in node_of)
-    if homeless:
-        tree.notes.append(f"cpus {homeless} are on no node that is described")
     siblings = {cpu: _siblings(tree, cpu) for cpu in cpus}
     read = [_cpu(tree, cpu, node_of.get(cpu), siblings[cpu]) for cpu in cpus]
     llcs = _llcs(tree, cpus)
     read = [cpu._replace(llc=llcs.get(cpu.id), online=cpu.id in online) for cpu in read]
-    return _with_consistent_cores(tree, read, siblings)
+    return with_consistent_cores(read, siblings, tree.notes)
 
 
 def _siblings(tree: _Tree, cpu: int) -> CpuMap:
@@ -199,26 +226,6 @@ def _cpu(tree: _Tree, cpu: int, node: int | None, siblings: CpuMap) -> Cpu:
     )
 
 
-def _with_consistent_cores(
-    tree: _Tree, cpus: list[Cpu], siblings: Mapping[int, CpuMap]
-) -> list[Cpu]:
-    """Renumber the cores by their first cpus where core_id is not what the siblings say."""
-    groups: dict[object, int] = {}
-    for cpu in cpus:
-        key = (cpu.node, cpu.socket, cpu.die, cpu.core)
-        groups[key] = groups.get(key, 0) | 1 << cpu.id
-    for cpu in cpus:
-        group = groups[cpu.node, cpu.socket, cpu.die, cpu.core]
-        if siblings[cpu.id] and cpu.core is not None and group != siblings[cpu.id].bits:
-            break
-    else:
-        return cpus
-    tree.notes.append("core_id does not tell cores apart: cores are numbered by their first cpu")
-    return [
-        cpu._replace(core=siblings[cpu.id].first if siblings[cpu.id] else cpu.id) for cpu in cpus
-    ]
-
-
 def _llcs(tree: _Tree, cpus: CpuMap) -> dict[int, int]:
     """Return the number of the last-level cache of every cpu that states one."""
     first_of = {}
@@ -233,8 +240,77 @@ def _llcs(tree: _Tree, cpus: CpuMap) -> dict[int, int]:
             shared = tree.map(CpuMap, listed=stem + "list", mask=stem + "map")
             if shared and cpu in shared:
                 first_of[cpu] = shared.first
-    number_of = {first: number for number, first in enumerate(sorted(set(first_of.values())))}
-    return {cpu: number_of[first] for cpu, first in first_of.items()}
+    return number_caches(first_of)
+
+
+def _nodes(
+    tree: _Tree,
+    numbers: list[int],
+    bandwidth: list[list[int | None]] | None,
+    *,
+    with_cpus: NodeMap,
+) -> list[Node]:
+    reserves = _reserves(tree, numbers or [0])
+    if not numbers:
+        return [_flat_node(tree, reserves.get(0))]
+    stated = _stated_kinds(tree, numbers)
+    kinds = node_kinds(numbers, stated, with_cpus=with_cpus, bandwidth=bandwidth)
+    return [_node(tree, node, reserves.get(node))._replace(kind=kinds[node]) for node in numbers]
+
+
+def _missing_memory(tree: _Tree, nodes: list[Node]) -> list[str]:
+    """Return a note if the nodes are clearly not all of the machine's memory.
+
+    A node may be gone with its cpus; and a kernel that takes up memory only as it is needed counts
+    what it has not taken up for the machine and not for the node. Old kernels differ by up to 3 %.
+    """
+    described = [node.present_kib for node in nodes if node.present_kib is not None]
+    machine = _meminfo(tree, "proc/meminfo").get("MemTotal", 0)
+    missing = machine - sum(described)
+    if len(described) < len(nodes) or missing * 8 < machine or not missing:
+        return []
+    own = format_memory(sum(described))
+    note = f"the nodes that are described have {own} of memory, and the machine has"
+    return [f"{note} {format_memory(machine)}"]
+
+
+def _stated_kinds(tree: _Tree, numbers: list[int]) -> dict[int, NodeKind | None]:
+    """Return what the kernel itself calls the memory of a node; the surest word last."""
+    kinds: dict[int, NodeKind | None] = {}
+    tiers = tree.numbered(MEMORY_TIERS, "memory_tier")
+    for tier in tiers:
+        if tier <= _DRAM_TIER:  # of what is slower only another source knows what it is
+            nodes = tree.map(NodeMap, listed=f"{MEMORY_TIERS}memory_tier{tier}/nodelist")
+            kinds |= dict.fromkeys(nodes or (), "dram" if tier == _DRAM_TIER else "hbm")
+    for name in tree.names(DAX_DEVICES, "dax"):
+        node = tree.integer(f"{DAX_DEVICES}{name}/target_node")
+        kind = dax_kind(tree.text(DAX_DEVICES + name))
+        if node is not None and kind is not None:
+            kinds[node] = kind
+    for name in tree.names(NVIDIA_GPUS):
+        for line in tree.text(f"{NVIDIA_GPUS}{name}/numa_status").splitlines():
+            word, _, value = line.partition(":")
+            if word.strip() == "Node" and _is_number(value.strip()) and len(value) < 15:
+                kinds[int(value)] = "gpu"
+    return {node: kinds.get(node) for node in numbers}
+
+
+def _performance(
+    tree: _Tree, numbers: list[int], *, with_cpus: NodeMap
+) -> tuple[list[list[int | None]] | None, list[list[int | None]] | None]:
+    """Return latency and bandwidth from the nodes of cpus to each node, None where none is."""
+    tables: list[dict[tuple[int, int], int]] = [{}, {}]
+    for node in numbers:
+        for access in ACCESSES:
+            folder = f"{NODES}node{node}/{access}/initiators/"
+            initiators = [one for one in tree.numbered(folder, "node") if one in with_cpus]
+            for table, name in zip(tables, ACCESS_FILES, strict=True):
+                value = tree.integer(folder + name)
+                if value:
+                    for initiator in initiators:
+                        table.setdefault((initiator, node), value)
+    latency, bandwidth = (pair_table(numbers, table) for table in tables)
+    return latency, bandwidth
 
 
 def _node(tree: _Tree, node: int, reserve: "_Reserve | None") -> Node:
@@ -293,7 +369,7 @@ def _meminfo(tree: _Tree, path: str) -> dict[str, int]:
 
 def _huge_pages(tree: _Tree, parent: str) -> tuple[PagePool, ...]:
     pools = []
-    for name in tree.folders(parent, "hugepages-"):
+    for name in tree.names(parent, "hugepages-"):
         size = name.removeprefix("hugepages-").removesuffix("kB")
         total = tree.integer(f"{parent}{name}/nr_hugepages")
         free = tree.integer(f"{parent}{name}/free_hugepages")
@@ -362,27 +438,30 @@ def _zones(text: str) -> Iterator[_Zone]:
 
 def _distances(tree: _Tree, numbers: list[int]) -> list[list[int | None]]:
     matrix = []
+    lengths = {}
     for node in numbers:
         words = tree.text(f"{NODES}node{node}/distance").split()
         row = [int(word) if _is_number(word) and len(word) < 10 else None for word in words]
         columns = _columns(tree, numbers, len(row))
-        if len(row) != len(numbers):
-            tree.notes.append(
-                f"node {node} states {len(row)} distances, where {len(numbers)} are to be stated"
-            )
-        elif None in row:
+        lengths[node] = len(row)
+        if len(row) == len(numbers) and None in row:
             tree.notes.append(f"a distance of node {node} is no number: {' '.join(words):.60}")
         stated = dict(zip(columns, row, strict=False))
         matrix.append([stated.get(other) for other in numbers])
-    doubtful = NodeMap(
-        node
-        for at, (node, row) in enumerate(zip(numbers, matrix, strict=True))
-        if (own := row[at]) is not None
-        and any(far is not None and far <= own for far in row[:at] + row[at + 1 :])
-    )
-    if doubtful:
-        tree.notes.append(f"nodes {doubtful} state that another node is as near as they are")
+    tree.notes += _wrong_lengths(lengths, len(numbers))
     return matrix
+
+
+def _wrong_lengths(lengths: Mapping[int, int], right: int) -> list[str]:
+    nodes_by_length: dict[int, list[int]] = {}
+    for node, length in lengths.items():
+        if length != right:
+            nodes_by_length.setdefault(length, []).append(node)
+    for_nodes = f"for {right} node{'s' * (right != 1)}"
+    return [
+        f"nodes {NodeMap(nodes)} state {length} distances {for_nodes}"
+        for length, nodes in sorted(nodes_by_length.items())
+    ]
 
 
 def _columns(tree: _Tree, numbers: list[int], length: int) -> list[int]:
@@ -402,12 +481,21 @@ def _columns(tree: _Tree, numbers: list[int], length: int) -> list[int]:
 def _devices(tree: _Tree, node_map: NodeMap) -> list[Device]:
     devices: list[Device] = []
     elsewhere: dict[int, None] = {}
-    for address in sorted(tree.folders(PCI_DEVICES)):
+    for address in sorted(tree.names(PCI_DEVICES)):
         node = tree.integer(f"{PCI_DEVICES}{address}/numa_node")
         if node is not None and node not in node_map:
             elsewhere[node] = None
             node = None
-        devices.append(Device(address, node))
+        devices.append(Device(address, node, _device_kind(tree, address)))
     for node in elsewhere:
         tree.notes.append(f"devices are stated to hang on node {node}, which is not described")
     return devices
+
+
+def _device_kind(tree: _Tree, address: str) -> DeviceKind | None:
+    """Return what a device is by its class, subclass and interface: ``0x020000``."""
+    digits = tree.text(f"{PCI_DEVICES}{address}/class").removeprefix("0x")
+    try:
+        return device_kind(int(digits, 16) >> 8) if len(digits) == 6 else None
+    except ValueError:
+        return None
