@@ -66,6 +66,14 @@ def far(view: View, request: GuestRequest, policy: Policy) -> dict[int, int]:
     return found
 
 
+def tier_kib_of(request: GuestRequest) -> int:
+    """What is wanted of the tier, in whole pages."""
+    if request.tier is None:
+        return 0
+    pages = -(-request.tier.kib // request.page_kib)
+    return min(pages * request.page_kib, request.memory_kib)
+
+
 def far_shares(view, request, policy, chosen, spilled: int) -> dict[int, int]:
     """Nearest first: the tier from nodes of its kind, then what is spilled from all others."""
     left = far(view, request, policy)
@@ -76,10 +84,7 @@ def far_shares(view, request, policy, chosen, spilled: int) -> dict[int, int]:
     shares: dict[int, int] = {}
     kinds = {node.id: node.kind for node in view.host.nodes}
     for kib, may in (
-        (
-            min(request.tier.kib, request.memory_kib) if request.tier else 0,
-            lambda n: request.tier and kinds[n] == request.tier.kind,
-        ),
+        (tier_kib_of(request), lambda n: request.tier and kinds[n] == request.tier.kind),
         (spilled, lambda n: request.spill and kinds[n] != "gpu"),
     ):
         wanted = kib
@@ -175,7 +180,7 @@ def facts(view: View, request: GuestRequest, policy: Policy, chosen: tuple[int, 
     with_self = [pairwise(host, a, b) for a in chosen for b in chosen]
     unclaimed = View(host, share_rule=view.share_rule)
     given = [usable(unclaimed, node, policy, request.page_kib) for node in sorted(chosen)]
-    tier_kib = min(request.tier.kib, request.memory_kib) if request.tier else 0
+    tier_kib = tier_kib_of(request)
     home_kib = request.memory_kib - tier_kib
     spilled = max(0, home_kib - sum(memory.values())) if request.spill else 0
     if spilled:

@@ -9,7 +9,7 @@ is a rule and is never searched. A GPU's memory is given only where it is asked 
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from homenode.guest import GuestRequest
+from homenode.guest import GuestRequest, Tier
 from homenode.host import Host, Node
 from homenode.placement.weights import positions
 
@@ -108,8 +108,13 @@ def far_of(
         for_spill=sum(
             1 << at for at, node in enumerate(wanted) if request.spill and node.kind != "gpu"
         ),
-        tier_kib=0 if tier is None else min(tier.kib, request.memory_kib),
+        tier_kib=0 if tier is None else _in_whole_pages(tier, request),
     )
+
+
+def _in_whole_pages(tier: Tier, request: GuestRequest) -> int:
+    page_kib = request.page_kib
+    return min(-(-tier.kib // page_kib) * page_kib, request.memory_kib)
 
 
 def _is_wanted(node: Node, request: GuestRequest) -> bool:
