@@ -9,7 +9,9 @@ search.
 The sets of nodes that can hold all cells are the bases of a transversal matroid (Edmonds and
 Fulkerson, "Transversals and matroid partition", 1965): a part of a set can be completed exactly if
 its nodes can be matched to different cells and there are enough matches among what may still
-join. So the search for the best set (`Cells.extendable`) never goes into a blind alley.
+join. So the search for the best set (`Cells.extendable`) never goes into a blind alley,
+and a policy that only adds numbers of nodes up (the first that fit, the fullest, the emptiest)
+needs no search at all (`Cells.basis`).
 
 Distances between cells then say which cell goes to which node of the set: cells that are near each
 other to nodes that are near each other. In general that is a quadratic assignment, which nobody
@@ -42,6 +44,24 @@ def surplus(fits: Sequence[int]) -> tuple[list[int], int]:
     """
     found, cells, nodes = _matched(fits)
     return ([], 0) if found is not None else (sorted(cells), nodes)
+
+
+def greedy(fits: Sequence[int]) -> list[int]:
+    """Return the indexes of those that can be matched together with those before them."""
+    chosen = [0] * len(fits)
+    owner: dict[int, int] = {}
+    taken, kept = 0, []
+    for one, mine in enumerate(fits):
+        bit = mine & ~taken & -(mine & ~taken)
+        if bit:
+            chosen[one] = bit
+            owner[bit] = one
+        else:
+            bit = _augmented(one, fits, chosen, owner, taken)[2]
+        if bit:
+            taken |= bit
+            kept.append(one)
+    return kept
 
 
 def _matched(fits: Sequence[int]) -> tuple[list[int] | None, list[int], int]:
@@ -153,6 +173,15 @@ class Cells:
             return False
         by_node = self._by_node
         return match([by_node.get(1 << at, 0) for at in positions(chosen)]) is not None
+
+    def basis(self, order: Sequence[int]) -> int:
+        """Return a set that holds the cells: of the positions in `order`, those that come first.
+
+        As in every matroid, taking what can still be taken finds the set of least weight, whatever
+        weights they are ordered by.
+        """
+        taken = greedy([self._by_node.get(1 << at, 0) for at in order])
+        return sum([1 << order[one] for one in taken])
 
     def arranged(self, chosen: int, pairs: Sequence[Sequence[int]]) -> Arrangement | None:
         """Return which cell goes where among `chosen`; None if they cannot hold them.
