@@ -255,7 +255,8 @@ def test_a_document_in_which_everything_is_as_large_as_may_be_is_read(file):
         f"<object type='NUMANode' os_index='{at}' gp_index='{at}' cpuset='0xf...f'/>"
         for at in range(1024)
     )
-    cpus = "".join(f"<object type='PU' os_index='{at}'/>" for at in range(8192))
+    cpus = "".join(f"<object type='PU' os_index='{at}'/>" for at in range(65_536))
+    cpus = f"<object type='Core' os_index='0'>{cpus}</object>"
     table = (
         "<distances2 type='NUMANode' nbobjs='1024' kind='5' name='NUMALatency' indexing='os'>"
         f"<indexes>{numbers}</indexes><u64values>{values}</u64values></distances2>"
