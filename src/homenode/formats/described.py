@@ -74,6 +74,12 @@ def with_consistent_cores(
     ]
 
 
+def thread_in(siblings: CpuMap, cpu: int) -> int | None:
+    """Return which thread of its core a cpu is; None where its siblings are not known."""
+    # Counted in bits: a core of all the cpus that there can be is no core, and no reason to wait.
+    return (siblings.bits & ((1 << cpu) - 1)).bit_count() if cpu in siblings else None
+
+
 def number_caches(first_of: Mapping[int, int]) -> dict[int, int]:
     """Return the number of every cpu's last-level cache, from the first cpu that shares it."""
     number_of = {first: number for number, first in enumerate(sorted(set(first_of.values())))}

@@ -38,6 +38,7 @@ from homenode.formats.described import (
     number_caches,
     pair_table,
     refuse_too_many,
+    thread_in,
     with_consistent_cores,
     with_doubts,
 )
@@ -221,7 +222,7 @@ def _cpu(tree: _Tree, cpu: int, node: int | None, siblings: CpuMap) -> Cpu:
         node,
         core=tree.integer(folder + "core_id"),
         socket=tree.integer(folder + "physical_package_id"),
-        thread=list(siblings).index(cpu) if siblings else None,
+        thread=thread_in(siblings, cpu),
         die=tree.integer(folder + "die_id"),
     )
 
