@@ -122,6 +122,8 @@ class Problem(NamedTuple):
         """Return the positions that can hold the guest alone: `fits`, for one node at a time."""
         seats, memory = self.seats.of, self.memory.of
         needed, vcpus = self.needed_kib, self.request.vcpus
+        if self.cells is not None and self.cells.count == 1 and not self.required:
+            return list(positions(self.cells.fits[0]))
         if self.required or self.cells is not None or self.far.is_short:
             return [at for at in range(len(self.ids)) if self.fits(1 << at)]
         return [at for at in range(len(self.ids)) if memory[at] >= needed and seats[at] >= vcpus]
