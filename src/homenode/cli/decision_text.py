@@ -82,6 +82,7 @@ def decision_lines(decision: Decision) -> list[str]:
             f"{format_memory(share.kib)} on node {share.node}" for share in decision.memory
         )
         lines.append(f"  memory   {memory or 'none'}")
+        lines += [f"  virtual  {line}" for line in _virtual_lines(decision)]
         lines += [f"  vcpus    {line}" for line in _vcpu_lines(decision)]
     lines.append(f"  because  {decision.reason}")
     if decision.gap is not None:
@@ -95,6 +96,15 @@ def _headline(decision: Decision) -> str:
     if len(name) > _LONGEST:
         name = name[:_LONGEST] + "..."
     return f"{name}: {decision.nodes.named if decision.fits else 'does not fit'}"
+
+
+def _virtual_lines(decision: Decision) -> list[str]:
+    return [
+        f"node {cell.id}: {f'vcpus {cell.vcpus}' if cell.vcpus else 'no vcpus'}, "
+        f"{format_memory(cell.memory_kib)} on node {cell.node}"
+        for cell in decision.virtual_nodes
+        if cell.node is not None
+    ]
 
 
 def _vcpu_lines(decision: Decision) -> list[str]:
