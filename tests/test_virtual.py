@@ -244,6 +244,21 @@ def test_seven_cells_in_any_order_are_proved():
     assert place(View(host(*[8] * 7, distances=odd)), request, policy("balanced")).optimal
 
 
+@pytest.mark.parametrize("group", [2, 4, 8])
+def test_cells_in_groups_are_proved_on_a_tree_whatever_their_number(group):
+    order = [at * 7 % 16 for at in range(16)]
+    tree = [[10 if a == b else 12 if order[a] // group == order[b] // group else 32
+             for b in range(16)] for a in range(16)]  # fmt: skip
+    table = [[10 if a == b else 15 if a // group == b // group else 40 for b in range(16)]
+             for a in range(16)]  # fmt: skip
+    request = wanted(*[(1, 1)] * 16, distances=table)
+    decision = place(View(host(*[8] * 16, distances=tree)), request, policy("balanced"))
+    assert decision.optimal
+    nodes = nodes_of(decision)
+    for first in range(0, 16, group):
+        assert len({order[node] // group for node in nodes[first : first + group]}) == 1
+
+
 def test_more_cells_than_can_be_gone_through_are_placed_and_said_not_to_be_proved():
     count = 16
     table = [[10 if a == b else 11 + a * b % 29 for b in range(count)] for a in range(count)]

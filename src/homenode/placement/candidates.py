@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from homenode.bitmap import CpuMap
 from homenode.guest import GuestRequest, VirtualNode
 from homenode.host import ORDINARY_PAGE_KIB
+from homenode.placement.cells import overhead_kib
 from homenode.placement.decision import MemoryShare, VcpuAffinity
 from homenode.placement.facts import FACTS, Part, Ratio
-from homenode.placement.problem import Problem, overhead_kib
+from homenode.placement.problem import Problem
 from homenode.placement.weights import positions
 
 

@@ -18,7 +18,6 @@ from homenode.placement.remarks import view_warnings
 from homenode.placement.search import Search
 from homenode.placement.shortage import shortages
 from homenode.placement.view import View
-from homenode.placement.virtual import Cells
 from homenode.placement.weights import positions
 from homenode.units import format_memory
 
@@ -59,8 +58,7 @@ def _placed(problem: Problem, chosen: int) -> tuple[VirtualNode, ...]:
     ats = list(positions(chosen))
     if problem.cells is None or not ats:
         return cells
-    here = Cells([fits & chosen for fits in problem.cells.fits], problem.cells.distances)
-    arranged = here.arranged(chosen, problem.distances.of)
+    arranged = problem.cells.among(chosen).arranged(chosen)
     places = arranged.ats if arranged is not None else cycle(ats)
     return tuple(
         cell._replace(node=problem.ids[at]) for cell, at in zip(cells, places, strict=False)

@@ -4,12 +4,12 @@ Position i of every array is the i-th suitable node in ascending order of node n
 the order of positions is the order of nodes.
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from homenode.bitmap import CpuMap, NodeMap
-from homenode.guest import Guest, GuestRequest, NearDevice, VirtualNode
+from homenode.guest import Guest, GuestRequest, NearDevice
 from homenode.host import LEVELS, ORDINARY_PAGE_KIB, UNREACHABLE_DISTANCE, Host
+from homenode.placement.cells import Places, cells_kib, cells_of
 from homenode.placement.far import Far, far_of
 from homenode.placement.view import View
 from homenode.placement.virtual import Arrangement, Cells
@@ -78,7 +78,7 @@ class Problem(NamedTuple):
 
     def room_kib(self, node: int, page_kib: int) -> int:
         """Return what a node can give in pages of that size, less what is promised of it."""
-        return _room_kib(self.view, node, page_kib, as_libxl=self.as_libxl)
+        return self.view.room_kib(node, page_kib, as_libxl=self.as_libxl)
 
     @property
     def seat_word(self) -> str:
@@ -163,9 +163,7 @@ class Problem(NamedTuple):
 
     def arranged(self, chosen: int) -> Arrangement | None:
         """Return which virtual node goes where among `chosen`; None if they do not fit there."""
-        if self.cells is None:
-            return None
-        return self.cells.arranged(chosen, self.distances.of)
+        return None if self.cells is None else self.cells.arranged(chosen)
 
     def _cell_shares_kib(self, chosen: int) -> list[int]:
         arranged = self.arranged(chosen)
@@ -229,7 +227,7 @@ def prepare(
     ids = tuple(wanted)
     cpus = tuple(host.cpus_by_node[node] & suitable for node in ids)
     cores = [_cores(host, own.bits, whole=False) for own in cpus]
-    unclaimed = [_memory_kib(view, node, page_kib, as_libxl=as_libxl) for node in ids]
+    unclaimed = [view.usable_kib(node, page_kib, as_libxl=as_libxl) for node in ids]
     owed = [0 if as_libxl else view.owed_kib(node, page_kib) for node in ids]
     memory = [max(0, kib - claim) for kib, claim in zip(unclaimed, owed, strict=True)]
     alone, across = _vcpus_at_home(view, ids, suitable, as_libxl=as_libxl)
@@ -244,7 +242,7 @@ def prepare(
         request,
         ids,
         barred=frozenset(barred),
-        usable_kib=lambda node: _room_kib(view, node, page_kib, as_libxl=False),
+        usable_kib=lambda node: view.room_kib(node, page_kib),
     )
     home_kib = request.memory_kib - far.tier_kib
     return Problem(
@@ -280,7 +278,7 @@ def prepare(
         far=far,
         required=tuple(_at_device(host, ids, device.node) for device in required_devices(request)),
         scarce=Weights(_scarce_devices(host, request, ids)),
-        cells=_cells(view, request, ids, cpus, seats, as_libxl=as_libxl),
+        cells=cells_of(view, request, Places(ids, cpus, seats, distances), as_libxl=as_libxl),
     )
 
 
@@ -323,81 +321,6 @@ def _scarce_devices(host: Host, request: GuestRequest, ids: tuple[int, ...]) -> 
         if device.node in counts and device.kind != "chipset" and device.address not in own:
             counts[device.node] += 1
     return list(counts.values())
-
-
-# -- virtual nodes --
-
-
-def overhead_kib(request: GuestRequest, cells: Sequence[VirtualNode]) -> int:
-    """Return what is needed beside the memory of the virtual nodes; it counts with the first."""
-    return max(0, request.memory_kib - sum(cell.memory_kib for cell in cells))
-
-
-def cells_kib(request: GuestRequest) -> list[int]:
-    """Return what each virtual node takes from its node, the overhead with the first."""
-    needs = [cell.memory_kib for cell in request.virtual_nodes]
-    if needs:
-        needs[0] += overhead_kib(request, request.virtual_nodes)
-    return needs
-
-
-def _cells(  # noqa: PLR0913 - the guest, and what its nodes have
-    view: View,
-    request: GuestRequest,
-    ids: tuple[int, ...],
-    cpus: tuple[CpuMap, ...],
-    seats: Sequence[int],
-    *,
-    as_libxl: bool,
-) -> Cells | None:
-    cells = request.virtual_nodes
-    if not cells or all(cell.node is not None for cell in cells):
-        return None
-    sizes = {cell.page_kib or request.page_kib for cell in cells} | {4}
-    room = {
-        (node, size): _room_kib(view, node, size, as_libxl=as_libxl)
-        for node in ids
-        for size in sizes
-    }
-    needs = cells_kib(request)
-    fits = []
-    for place, cell in enumerate(cells):
-        size = cell.page_kib or request.page_kib
-        huge = size > ORDINARY_PAGE_KIB
-        kib = cell.memory_kib if huge else needs[place]
-        beside = overhead_kib(request, cells) if huge and not place else 0
-        fits.append(
-            sum(
-                1 << at
-                for at, node in enumerate(ids)
-                if cell.node in (None, node)
-                and seats[at] >= len(cell.vcpus)
-                and room[node, size] >= kib
-                and room[node, 4] >= beside
-                and _may_run(request, cell, cpus[at])
-            )
-        )
-    stated = all(len(cell.distances) == len(cells) for cell in cells)
-    return Cells(fits, [cell.distances for cell in cells] if stated else ())
-
-
-def _may_run(request: GuestRequest, cell: VirtualNode, cpus: CpuMap) -> bool:
-    # Whether each vcpu of the cell is allowed on some of those cpus.
-    hard = request.hard
-    return not hard or all(
-        not hard[min(vcpu, len(hard) - 1)].isdisjoint(cpus) for vcpu in cell.vcpus
-    )
-
-
-def _room_kib(view: View, node: int, page_kib: int, *, as_libxl: bool) -> int:
-    owed = 0 if as_libxl else view.owed_kib(node, page_kib)
-    return max(0, _memory_kib(view, node, page_kib, as_libxl=as_libxl) - owed)
-
-
-def _memory_kib(view: View, node: int, page_kib: int, *, as_libxl: bool) -> int:
-    if as_libxl:
-        return view.host.nodes_by_id[node].free_kib or 0
-    return view.usable_kib(node, page_kib)
 
 
 def _cores(host: Host, cpus: int, *, whole: bool) -> int:

@@ -15,8 +15,9 @@ needs no search at all (`Cells.basis`).
 
 Distances between cells then say which cell goes to which node of the set: cells that are near each
 other to nodes that are near each other. In general that is a quadratic assignment, which nobody
-can do in polynomial time; it is done exactly by branch and bound within `MOST_STEPS`, enough for
-any order of seven cells, and said if that did not suffice.
+can do in polynomial time. It is done exactly, by branch and bound: at once where cells and nodes
+form trees, as they do on most machines, and within `MOST_WORK` for whatever distances of up to
+seven cells. Where that did not suffice it is said.
 """
 
 from collections.abc import Sequence
@@ -24,8 +25,9 @@ from typing import NamedTuple
 
 from homenode.placement.weights import positions
 
-MOST_STEPS = 20_000
-"""Partial arrangements of cells that are looked at before the best so far is taken."""
+MOST_WORK = 100_000
+"""Sums for a cell and a node after which the best arrangement so far is taken: some 50 ms of a
+Zen 3 core, which is what a decision may take."""
 
 
 def match(fits: Sequence[int]) -> list[int] | None:
@@ -137,15 +139,22 @@ class Cells:
     """The virtual nodes of one guest on one host: where each fits, and how far they are apart.
 
     `fits[cell]` are the positions where it fits. `distances` are between cells (empty: not
-    stated, so that none is nearer than another).
+    stated, so that none is nearer than another), and `pairs` between positions.
     """
 
-    __slots__ = ("_by_node", "count", "distances", "fits", "kinds")
+    __slots__ = ("_arranged", "_by_node", "count", "distances", "fits", "kinds", "pairs")
 
-    def __init__(self, fits: Sequence[int], distances: Sequence[Sequence[int]] = ()) -> None:
+    def __init__(
+        self,
+        fits: Sequence[int],
+        distances: Sequence[Sequence[int]] = (),
+        pairs: Sequence[Sequence[int]] = (),
+    ) -> None:
         self.count = len(fits)
         self.fits = tuple(fits)
         self.distances = distances
+        self.pairs = pairs
+        self._arranged: dict[int, Arrangement | None] = {}
         self.kinds = sorted(set(fits))
         everywhere = 0
         for mine in fits:
@@ -183,12 +192,21 @@ class Cells:
         taken = greedy([self._by_node.get(1 << at, 0) for at in order])
         return sum([1 << order[one] for one in taken])
 
-    def arranged(self, chosen: int, pairs: Sequence[Sequence[int]]) -> Arrangement | None:
+    def among(self, chosen: int) -> "Cells":
+        """Return the same cells on the chosen positions alone."""
+        return Cells([mine & chosen for mine in self.fits], self.distances, self.pairs)
+
+    def arranged(self, chosen: int) -> Arrangement | None:
         """Return which cell goes where among `chosen`; None if they cannot hold them.
 
-        `pairs` are the distances between positions. Without distances between cells, the first
-        cell gets the first position that leaves the others theirs, and so on.
+        Without distances between cells, the first cell gets the first position that leaves the
+        others theirs, and so on. The answer is kept.
         """
+        if chosen not in self._arranged:
+            self._arranged[chosen] = self._arrange(chosen)
+        return self._arranged[chosen]
+
+    def _arrange(self, chosen: int) -> Arrangement | None:
         fits = [mine & chosen for mine in self.fits]
         first = first_match(fits)
         if first is None:
@@ -196,7 +214,7 @@ class Cells:
         apart = {far for a, row in enumerate(self.distances) for b, far in enumerate(row) if a != b}
         if len(apart) < 2:
             return Arrangement(first)
-        return _Arranging(fits, self.distances, pairs).best(first)
+        return _Arranging(fits, self.distances, self.pairs).best(first)
 
 
 class _Arranging:
@@ -205,6 +223,12 @@ class _Arranging:
     What is minimised is the sum over pairs of cells of their nearness (the largest distance
     between cells less theirs) times the distance of their nodes: by the rearrangement inequality
     that is least where the nearest cells have the nearest nodes.
+
+    A part of an arrangement is bounded by what it costs, by the least that each open cell pays for
+    its pairs with those that have a node, and by the least product of the nearness of the open
+    pairs with the distances of the free ones, the greatest with the smallest. Where both tables are
+    trees (sockets, and groups of cells that fit them) the first arrangement reaches that bound and
+    is proved at once.
     """
 
     def __init__(
@@ -213,61 +237,98 @@ class _Arranging:
         distances: Sequence[Sequence[int]],
         pairs: Sequence[Sequence[int]],
     ) -> None:
-        count = len(fits)
+        self.count = count = len(fits)
         most = max(max(row) for row in distances)
-        self.fits = fits
-        self.pairs = pairs
         # The nearer way counts where the two directions differ: both cells want it.
-        self.near = [
+        near = [
             [most - min(distances[a][b], distances[b][a]) for b in range(count)]
             for a in range(count)
         ]
-        self.steps = 0
+        self.order = _nearest_first(near)
+        self.fits = [fits[cell] for cell in self.order]
+        self.near = [[near[a][b] for b in self.order] for a in self.order]
+        self.pairs = pairs
+        # The nearness of the pairs among the cells from each one on, greatest first.
+        self.open_pairs = [
+            sorted(
+                [self.near[a][b] for b in range(first, count) for a in range(first, b)],
+                reverse=True,
+            )
+            for first in range(count + 1)
+        ]
+        self.work = 0
         self.least: int | None = None
         self.found: list[int] = []
 
     def best(self, first: list[int]) -> Arrangement:
-        self.found, self.least = first, self._cost_of(first)
-        optimal = self._walk([], 0, 0)
-        return Arrangement(self.found, optimal)
-
-    def _cost_of(self, ats: Sequence[int]) -> int:
-        return sum(self._added(ats[:cell], ats[cell]) for cell in range(len(ats)))
+        ats = [first[cell] for cell in self.order]
+        self.found = ats
+        self.least = sum(self._added(ats[:cell], ats[cell]) for cell in range(self.count))
+        everything = sum(1 << at for at in first)
+        nothing = [dict.fromkeys(first, 0) for _ in range(self.count)]
+        optimal = self._walk([], everything, 0, nothing)
+        found = [0] * self.count
+        for cell, at in zip(self.order, self.found, strict=True):
+            found[cell] = at
+        return Arrangement(found, optimal)
 
     def _added(self, before: Sequence[int], at: int) -> int:
         near, row = self.near[len(before)], self.pairs[at]
-        return sum(near[cell] * row[other] for cell, other in enumerate(before))
+        return sum([near[cell] * row[other] for cell, other in enumerate(before)])
 
-    def _walk(self, ats: list[int], taken: int, cost: int) -> bool:
-        # Whether all orders that begin with `ats` are known to be no better than the best.
-        self.steps += 1
-        if self.steps > MOST_STEPS:
-            return False
+    def _walk(self, ats: list[int], free: int, cost: int, owed: list[dict[int, int]]) -> bool:
+        """Try all arrangements that begin with `ats`; whether none of them was passed over unseen.
+
+        `owed[cell][at]` is what an open cell pays at a node for its pairs with those in `ats`.
+        """
         cell = len(ats)
-        if cell == len(self.fits):
+        if cell == self.count:
             if self.least is None or cost < self.least:
-                self.least, self.found = cost, list(ats)
+                self.least, self.found = cost, ats
             return True
-        options = sorted(
-            (cost + self._added(ats, at), at) for at in positions(self.fits[cell] & ~taken)
-        )
+        options = sorted([(owed[cell][at], at) for at in positions(self.fits[cell] & free)])
         proved = True
-        for total, at in options:
-            if self.least is not None and total + self._at_least([*ats, at]) >= self.least:
+        for more, at in options:
+            left = free & ~(1 << at)
+            ahead = self._ahead(cell, at, left, owed)
+            if self.least is not None and cost + more + self._bound(cell + 1, left, ahead) >= (
+                self.least
+            ):
                 continue
-            proved = self._walk([*ats, at], taken | 1 << at, total) and proved
+            if self.work > MOST_WORK:
+                return False
+            proved = self._walk([*ats, at], left, cost + more, ahead) and proved
         return proved
 
-    def _at_least(self, ats: Sequence[int]) -> int:
-        # What each open cell pays at least for its pairs with those that have a node.
-        taken = set(ats)
-        total = 0
-        for cell in range(len(ats), len(self.fits)):
-            near = self.near[cell]
-            costs = [
-                sum(near[other] * self.pairs[at][place] for other, place in enumerate(ats))
-                for at in positions(self.fits[cell])
-                if at not in taken
-            ]
+    def _ahead(
+        self, cell: int, at: int, left: int, owed: list[dict[int, int]]
+    ) -> list[dict[int, int]]:
+        # What open cells owe once `cell` is at `at`.
+        self.work += (self.count - cell) ** 2
+        near, row, free = self.near[cell], self.pairs[at], list(positions(left))
+        return [
+            {place: owed[other][place] + near[other] * row[place] for place in free}
+            if other > cell
+            else owed[other]
+            for other in range(self.count)
+        ]
+
+    def _bound(self, first: int, left: int, owed: list[dict[int, int]]) -> int:
+        fits, total = self.fits, 0
+        for cell in range(first, self.count):
+            costs = [cost for at, cost in owed[cell].items() if fits[cell] >> at & 1]
             total += min(costs, default=0)
-        return total
+        free = list(positions(left))
+        apart = sorted([self.pairs[a][b] for place, a in enumerate(free) for b in free[:place]])
+        pairs = zip(self.open_pairs[first], apart, strict=True)
+        return total + sum([near * far for near, far in pairs])
+
+
+def _nearest_first(near: Sequence[Sequence[int]]) -> list[int]:
+    """Order the cells so that each is as near as can be to those before it."""
+    count = len(near)
+    order = [max(range(count), key=lambda cell: (sum(near[cell]), -cell))]
+    while len(order) < count:
+        rest = (cell for cell in range(count) if cell not in order)
+        order.append(max(rest, key=lambda cell: (sum([near[cell][one] for one in order]), -cell)))
+    return order
