@@ -460,7 +460,7 @@ def _wrong_lengths(lengths: Mapping[int, int], right: int) -> list[str]:
             nodes_by_length.setdefault(length, []).append(node)
     for_nodes = f"for {right} node{'s' * (right != 1)}"
     return [
-        f"nodes {NodeMap(nodes)} state {length} distances {for_nodes}"
+        f"{NodeMap(nodes).named} state{'s' * (len(nodes) == 1)} {length} distances {for_nodes}"
         for length, nodes in sorted(nodes_by_length.items())
     ]
 
