@@ -70,7 +70,8 @@ def ask(config: "GuestFile", host: Host, overrides: Overrides = Overrides()) -> 
     made = _with_shape(made, overrides, host)
     if overrides.nodes is not None:
         made = _with_nodes(config, made, overrides.nodes, host, warnings)
-    _refuse_on_xen(made, host)
+    if isinstance(config, GuestConfig) or _is_xen(host):
+        _refuse_for_xen(made)
     from_file = overrides.policy is None and made.policy is not None
     name = made.policy if overrides.policy is None else overrides.policy
     try:
@@ -123,25 +124,64 @@ def _requested(config: "GuestFile", host: Host) -> wishes.Requested:
 def _with_shape(made: GuestRequest, overrides: Overrides, host: Host) -> GuestRequest:
     """Return the request with what the options say of its memory, devices and neighbours."""
     if overrides.exclude is not None:
-        made = made._replace(excluded=wishes.listed_nodes(overrides.exclude, host))
+        with _Option("--exclude"):
+            made = made._replace(excluded=wishes.listed_nodes(overrides.exclude, host))
     if overrides.apart:
         made = made._replace(apart_from=tuple(dict.fromkeys((*made.apart_from, *overrides.apart))))
+    return _with_memory(_with_devices(made, overrides, host), overrides, host)
+
+
+def _with_devices(made: GuestRequest, overrides: Overrides, host: Host) -> GuestRequest:
+    required = overrides.devices == "required"
     if overrides.devices is not None:
-        required = wishes.device_wish(overrides.devices) == "required"
         own = tuple(device._replace(required=required) for device in made.devices)
         made = made._replace(devices=() if overrides.devices == "ignored" else own)
-    if overrides.near:
-        required = overrides.devices == "required"
-        near = (wishes.near_device(one, host, required=required) for one in overrides.near)
-        made = made._replace(devices=(*made.devices, *near))
+    for address in overrides.near:
+        with _Option("--near"):
+            near = wishes.near_device(address, host, required=required)
+        others = tuple(device for device in made.devices if device.address != near.address)
+        made = made._replace(devices=(*others, near))
+    return made
+
+
+def _with_memory(made: GuestRequest, overrides: Overrides, host: Host) -> GuestRequest:
     if overrides.pages is not None:
-        made = _in_pages(made, wishes.page_size_kib(overrides.pages, host))
+        with _Option("--huge-pages"):
+            made = _in_pages(made, wishes.page_size_kib(overrides.pages, host))
     if overrides.spill:
         made = made._replace(spill=True)
     if overrides.tier is not None:
-        tier = wishes.tier_of(overrides.tier, made.guest_memory_kib or made.memory_kib)
-        made = made._replace(tier=tier)
+        with _Option("--tier"):
+            tier = wishes.tier_of(overrides.tier, made.guest_memory_kib or made.memory_kib)
+            made = made._replace(tier=tier, split=_as_virtual_node(made, overrides))
     return _split(made, overrides, host)
+
+
+def _as_virtual_node(made: GuestRequest, overrides: Overrides) -> bool:
+    # A hypervisor can be told of a tier as a virtual node without vcpus alone.
+    if made.virtual_nodes:
+        raise HomenodeError("the guest has virtual nodes, which say where its memory is")
+    if overrides.virtual_nodes == "none":
+        raise HomenodeError("it becomes a virtual node, and --virtual-nodes none forbids that")
+    return True
+
+
+class _Option:
+    """Has a complaint say which option it is about."""
+
+    # A class of one's own: importing contextlib takes longer than all of this.
+
+    __slots__ = ("_name",)
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, HomenodeError):
+            raise HomenodeError(f"{self._name}: {error.message}", hint=error.hint) from None
 
 
 def _in_pages(made: GuestRequest, page_kib: int) -> GuestRequest:
@@ -151,12 +191,13 @@ def _in_pages(made: GuestRequest, page_kib: int) -> GuestRequest:
 
 def _split(made: GuestRequest, overrides: Overrides, host: Host) -> GuestRequest:
     wanted = overrides.virtual_nodes
-    if wanted is None or made.virtual_nodes:
+    if wanted is None or made.virtual_nodes or made.tier is not None:
         return made
     if wanted == "auto" and _is_xen(host):
         from homenode.rules.xen_request import refuse_split  # noqa: PLC0415 - only on Xen
 
-        refuse_split(made)
+        with _Option("--virtual-nodes"):
+            refuse_split(made)
     return made._replace(split=wanted == "auto")
 
 
@@ -164,10 +205,8 @@ def _is_xen(host: Host) -> bool:
     return (host.hypervisor or "").lower().startswith("xen")
 
 
-def _refuse_on_xen(made: GuestRequest, host: Host) -> None:
+def _refuse_for_xen(made: GuestRequest) -> None:
     """Refuse what Xen cannot be told of, rather than plan on it."""
-    if not _is_xen(host):
-        return
     if made.spill or made.tier is not None:
         raise HomenodeError(
             f"{made.name[:40]}: Xen takes a guest's memory from nodes where it has cpus, and cannot"
@@ -184,10 +223,8 @@ def _refuse_on_xen(made: GuestRequest, host: Host) -> None:
 def _with_nodes(
     config: "GuestFile", made: GuestRequest, text: str, host: Host, warnings: Warnings
 ) -> GuestRequest:
-    try:
+    with _Option("--nodes"):
         nodes = wishes.nodes_or_count(text, host)
-    except HomenodeError as error:
-        raise HomenodeError(f"--nodes {error.message}", hint=error.hint) from None
     if nodes is None:
         return wishes.anywhere(made)
     if isinstance(nodes, int):

@@ -36,3 +36,11 @@ def format_memory(kib: int | None) -> str:
     if abs(kib) < 10 << 20:
         return f"{kib / 1024:.0f} MiB"
     return f"{kib / (1 << 20):.1f}".removesuffix(".0") + " GiB"
+
+
+def format_page(page_kib: int) -> str:
+    """Return a size of pages as people call it: ``64 KiB``, ``2 MiB``, ``1 GiB``."""
+    for unit, kib in (("GiB", 1 << 20), ("MiB", 1 << 10)):
+        if page_kib >= kib and page_kib % kib == 0:
+            return f"{page_kib // kib} {unit}"
+    return f"{page_kib} KiB"

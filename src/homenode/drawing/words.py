@@ -15,7 +15,7 @@ from homenode.drawing.hierarchy import (
 from homenode.drawing.memory import page_sums, sum_known, tiers
 from homenode.guest import Guest
 from homenode.host import Host, Node, NodeKind
-from homenode.units import format_memory
+from homenode.units import format_memory, format_page
 
 
 def plural(count: int, noun: str) -> str:
@@ -99,7 +99,7 @@ def memory_words(node: Node) -> list[str]:
 def page_words(node: Node) -> list[str]:
     """Return the huge pages of a node; pools without a page are left out."""
     return [
-        f"{_count(pool.free)} of {pool.total} pages of {page_size(pool.page_kib)} free"
+        f"{_count(pool.free)} of {pool.total} pages of {format_page(pool.page_kib)} free"
         for pool in node.pages
         if pool.total
     ]
@@ -107,14 +107,6 @@ def page_words(node: Node) -> list[str]:
 
 def _count(number: int | None) -> str:
     return "?" if number is None else str(number)
-
-
-def page_size(page_kib: int) -> str:
-    """Return a size of pages as people call it: ``64 KiB``, ``2 MiB``, ``1 GiB``."""
-    for unit, kib in (("GiB", 1 << 20), ("MiB", 1 << 10)):
-        if page_kib >= kib and page_kib % kib == 0:
-            return f"{page_kib // kib} {unit}"
-    return f"{page_kib} KiB"
 
 
 def device_words(group: DeviceGroup) -> tuple[str, list[str]]:
@@ -135,7 +127,7 @@ def host_sentences(host: Host, guests: Sequence[Guest]) -> list[str]:
     lines += [f"not for guests: {printable(reason)}" for reason in reasons]
     for pages in page_sums(host) if len(host.nodes) > 1 else ():
         lines.append(
-            f"pages of {page_size(pages.page_kib)}: {_count(pages.free)} of {pages.total} free, "
+            f"pages of {format_page(pages.page_kib)}: {_count(pages.free)} of {pages.total} free, "
             f"on {nodes_words(pages.nodes)}"
         )
     for pool in host.pools:

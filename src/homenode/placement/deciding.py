@@ -18,7 +18,7 @@ from homenode.placement.problem import Problem, prepare
 from homenode.placement.remarks import not_usable, view_warnings
 from homenode.placement.search import Found, Search
 from homenode.placement.shortage import what_is_short
-from homenode.placement.split import split
+from homenode.placement.split import is_to_be_split, not_split_text, split
 from homenode.placement.view import View
 from homenode.placement.weights import positions
 
@@ -72,13 +72,9 @@ def _virtual_nodes(problem: Problem, chosen: int) -> tuple[tuple[VirtualNode, ..
     arrangement = problem.arranged(chosen)
     if arrangement is not None:
         return virtual_nodes_of(problem, chosen), arrangement.optimal
-    if _is_to_be_split(problem, chosen):
+    if is_to_be_split(problem, chosen):
         return split(problem, chosen) or (), True
     return problem.request.virtual_nodes, True
-
-
-def _is_to_be_split(problem: Problem, chosen: int) -> bool:
-    return problem.request.split and bool(chosen & (chosen - 1) or problem.far.tier_kib)
 
 
 def _virtual_warnings(
@@ -87,10 +83,8 @@ def _virtual_warnings(
     if not arranged:
         text = "which virtual node goes where was not proved to suit their distances best"
         return (Warned("virtual-nodes-not-proved", text),)
-    if _is_to_be_split(problem, chosen) and not cells:
-        nodes = problem.nodes(chosen)
-        text = f"{nodes.named} cannot have a virtual node each, with vcpus and memory: it has none"
-        return (Warned("not-split", text),)
+    if is_to_be_split(problem, chosen) and not cells:
+        return (Warned("not-split", not_split_text(problem, chosen)),)
     return ()
 
 

@@ -2,7 +2,7 @@
 
 Only memory is checked: to have more vcpus than cpus there is the user's to choose. Virtual nodes
 that have no node yet are matched to those that were named; where that cannot be done they are
-dealt out onto them in turn.
+dealt out onto them in turn. A guest that is to be split gets one on each of them.
 """
 
 from collections.abc import Sequence
@@ -17,6 +17,7 @@ from homenode.placement.problem import Problem, barred_nodes, prepare, required_
 from homenode.placement.remarks import view_warnings
 from homenode.placement.search import Search
 from homenode.placement.shortage import shortages
+from homenode.placement.split import is_to_be_split, not_split_text, split
 from homenode.placement.view import View
 from homenode.placement.weights import positions
 from homenode.units import format_memory
@@ -28,7 +29,8 @@ def decide_explicit(
     """Return the decision to take the nodes of `wish`, or the refusal that says what is short."""
     problem = prepare(view, request, as_libxl=policy.admission == "libxl", also=wish.nodes)
     chosen = problem.chosen(wish.nodes)
-    cells = _placed(problem, chosen)
+    to_split = is_to_be_split(problem, chosen)
+    cells = (split(problem, chosen) or ()) if to_split else _placed(problem, chosen)
     problem = problem._replace(request=request._replace(virtual_nodes=cells), cells=None)
     short = _short_of_cells(problem, cells) if cells else _short(problem, chosen)
     reason = f"explicit: {wish.setting} names {wish.nodes.named}"
@@ -48,8 +50,13 @@ def decide_explicit(
         virtual_nodes=cells,
         warnings=view_warnings(view, request)
         + _few_cpus(problem, chosen, wish)
-        + _against_wishes(problem, chosen, wish),
+        + _against_wishes(problem, chosen, wish)
+        + _not_split(problem, chosen, failed=to_split and not cells and not short),
     )
+
+
+def _not_split(problem: Problem, chosen: int, *, failed: bool) -> tuple[Warned, ...]:
+    return (Warned("not-split", not_split_text(problem, chosen)),) if failed else ()
 
 
 def _placed(problem: Problem, chosen: int) -> tuple[VirtualNode, ...]:

@@ -14,7 +14,7 @@ from homenode.placement.far import Far, far_of
 from homenode.placement.view import View
 from homenode.placement.virtual import Arrangement, Cells
 from homenode.placement.weights import Pairs, Weights, positions, twins_of
-from homenode.units import format_memory
+from homenode.units import format_page
 
 _MACHINE = len(LEVELS) - 1
 
@@ -73,7 +73,7 @@ class Problem(NamedTuple):
     def memory_word_of(self, page_kib: int) -> str:
         """Return what memory in pages of that size is called."""
         if page_kib > ORDINARY_PAGE_KIB:
-            return f"in free pages of {format_memory(page_kib)}"
+            return f"in free pages of {format_page(page_kib)}"
         return "free" if self.as_libxl else "usable"
 
     def room_kib(self, node: int, page_kib: int) -> int:

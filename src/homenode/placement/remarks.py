@@ -6,7 +6,7 @@ from homenode.host import ORDINARY_PAGE_KIB
 from homenode.placement.decision import MemoryShare, Warned
 from homenode.placement.problem import Problem
 from homenode.placement.view import View
-from homenode.units import format_memory
+from homenode.units import format_memory, format_page
 
 
 def view_warnings(view: View, request: GuestRequest) -> tuple[Warned, ...]:
@@ -16,7 +16,7 @@ def view_warnings(view: View, request: GuestRequest) -> tuple[Warned, ...]:
     unknown = NodeMap(node.id for node in host.nodes if node.usable_in_pages_kib(page_kib) is None)
     found: list[Warned] = []
     if unknown and huge:
-        text = f"free pages of {format_memory(page_kib)} of {unknown.named} are unknown"
+        text = f"free pages of {format_page(page_kib)} of {unknown.named} are unknown"
         found.append(Warned("free-pages-unknown", f"{text}: nothing is placed there"))
     elif unknown:
         text = f"free memory of {unknown.named} is unknown: nothing is placed there"

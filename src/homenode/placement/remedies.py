@@ -17,7 +17,7 @@ from homenode.placement.problem import prepare, suitable_cpus
 from homenode.placement.search import Search
 from homenode.placement.view import View
 from homenode.placement.weights import Weights
-from homenode.units import format_memory
+from homenode.units import format_memory, format_page
 
 Kind = Literal["nodes", "options"]
 
@@ -108,7 +108,7 @@ class _Trial:
             near = tuple(device._replace(required=False) for device in request.devices)
             yield request._replace(devices=near), "only prefer to be near its devices"
         if request.page_kib > ORDINARY_PAGE_KIB:
-            text = f"do without pages of {format_memory(request.page_kib)}"
+            text = f"do without pages of {format_page(request.page_kib)}"
             yield request._replace(page_kib=4), text
         if request.tier is not None:
             yield request._replace(tier=None), f"do without {request.tier.kind} memory"

@@ -5,7 +5,7 @@ from homenode.host import ORDINARY_PAGE_KIB
 from homenode.placement.problem import Problem, required_devices
 from homenode.placement.virtual import surplus
 from homenode.placement.weights import positions
-from homenode.units import format_memory
+from homenode.units import format_memory, format_page
 
 
 def what_is_short(problem: Problem) -> str:
@@ -69,7 +69,7 @@ def _size_of(problem: Problem, cell: int) -> str:
     own = problem.request.virtual_nodes[cell]
     vcpus = f"{len(own.vcpus)} vcpu{'s' * (len(own.vcpus) != 1)}"
     page_kib = own.page_kib or problem.request.page_kib
-    pages = f" in pages of {format_memory(page_kib)}" if page_kib > ORDINARY_PAGE_KIB else ""
+    pages = f" in pages of {format_page(page_kib)}" if page_kib > ORDINARY_PAGE_KIB else ""
     return f"{format_memory(own.memory_kib)}{pages}, {vcpus}"
 
 

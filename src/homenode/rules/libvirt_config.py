@@ -22,8 +22,11 @@ real NUMA kernel, by ``numa_maps`` and the threads' affinities:
   `written` says so.
 - *virtual nodes*: a ``<memnode>`` for each, and no ``<memory>`` beside them, which would bind the
   heap of QEMU too, and gains nothing: without it every cell's pages lay where they should.
-- *memory that spills from a node with cpus*: ``preferred`` for that node (the kernel goes on by
-  distance), and all of the nodes in homenode's own ``nodes``.
+- *memory that spills from nodes with cpus*: ``preferred`` for the one, ``interleave`` for several
+  (the kernel goes on by distance), and all of the nodes in homenode's own ``nodes``.
+- *a tier*: a virtual node without vcpus; memory of two kinds cannot be told apart otherwise. If all
+  of the guest is to be there, ``<memory>`` names these nodes.
+- *huge pages that the guest's file does not ask for*: ``<hugepages>``, of their size.
 
 What the user wrote and the decision agrees with stays as it is. So does a mode that the user
 chose, and an emulator pinned to cpus of the user's choice: pins to all cpus of other nodes are
@@ -38,11 +41,12 @@ from homenode.errors import ParseError
 from homenode.formats.libvirt_xml import NAMESPACE, DomainXml
 from homenode.formats.xml_edit import New, XmlEdits
 from homenode.guest import GuestRequest, VirtualNode
-from homenode.host import Host
+from homenode.host import ORDINARY_PAGE_KIB, Host
 from homenode.placement.decision import Decision, Warned
+from homenode.rules.libvirt_request import default_huge_page_kib
 from homenode.rules.qemu import in_pages_kib
 from homenode.rules.xen_config import masks_of
-from homenode.units import format_memory
+from homenode.units import format_memory, format_page
 
 _ORDER = (
     "name", "uuid", "genid", "title", "description", "metadata", "maxMemory", "memory",
@@ -64,7 +68,11 @@ def written(config: DomainXml, request: GuestRequest, decision: Decision, host: 
     if not decision.fits:
         return config.text
     _refuse_broken_pages(config, request)
+    _refuse_mixed_tier(config, request, decision)
+    filled = config.filled_at_start or request.page_kib > ORDINARY_PAGE_KIB
+    config = config._replace(filled_at_start=filled)
     edits = _Edits(config)
+    _write_huge_pages(edits, request, host)
     if request.uuid and config.uuid is None:
         edits.put((), [New("uuid", {}, text=request.uuid)])
     if decision.virtual_nodes and not config.cells:
@@ -173,10 +181,38 @@ def _refuse_broken_pages(config: DomainXml, request: GuestRequest) -> None:
             whose = f"virtual node {cell.id}" if request.virtual_nodes else "the guest"
             raise config.error(
                 f"{whose} has {cell.memory_kib} KiB, and bound to nodes QEMU starts it only with"
-                f" whole pages of {format_memory(kib)}",
+                f" whole pages of {format_page(kib)}",
                 at="memory",
                 hint=f"make it {in_pages_kib(cell.memory_kib, kib)} KiB",
             )
+
+
+def _refuse_mixed_tier(config: DomainXml, request: GuestRequest, decision: Decision) -> None:
+    tier = request.tier
+    if tier is not None and tier.kib < config.memory_kib and not decision.virtual_nodes:
+        raise config.error(
+            f"libvirt can be told of {format_memory(tier.kib)} of {tier.kind} memory as a virtual"
+            " node alone, and the guest cannot have one on each of its nodes",
+            at="memory",
+            hint="do without the tier, or take as much as all of the guest's memory",
+        )
+
+
+def _write_huge_pages(edits: _Edits, request: GuestRequest, host: Host) -> None:
+    """Write the size of pages that was asked for beside the file."""
+    config, kib = edits.config, request.page_kib
+    sizes = {page.kib or default_huge_page_kib(host) for page in config.huge_pages}
+    if kib <= ORDINARY_PAGE_KIB or kib in sizes:
+        return
+    if sizes:
+        raise config.error(
+            f"pages of {format_page(kib)} are asked for, and <hugepages> has"
+            f" {', '.join(map(format_page, sorted(sizes)))}",
+            at="hugepages",
+            hint="take it out of the file",
+        )
+    page = New("page", {"size": str(kib), "unit": "KiB"})
+    edits.put(("memoryBacking",), [New("hugepages", {}, (page,))])
 
 
 def _write_cells(edits: _Edits, cells: Sequence[VirtualNode]) -> None:
@@ -314,15 +350,17 @@ def _write_memory(edits: _Edits, request: GuestRequest, decision: Decision, host
         return True
     config, stated = edits.config, edits.config.memory_nodes
     nodes = NodeMap(share.node for share in decision.memory)
+    if request.tier is not None:
+        nodes -= host.nodes_of(host.cpu_map)  # what QEMU itself takes is with its threads
     if not nodes or (stated is not None and stated.nodes == nodes):
         return True
     spills = _spills(config, request, nodes, host)
     named = nodes & host.nodes_of(host.cpu_map) if spills else nodes
-    if stated is not None and stated.nodes == named and stated.mode == "preferred":
-        return not spills
-    shares = [share.kib for share in decision.memory]
+    shares = [share.kib for share in decision.memory if share.node in named]
     even = len(shares) > 1 and (max(shares) - min(shares)) * 8 <= max(shares)
-    mode = "preferred" if spills else _mode(config, nodes, host, even=even)
+    mode = _mode(config, named, host, even=even)
+    if spills and stated is not None and stated.nodes == named and stated.mode == mode:
+        return not spills
     element = edits.root.find("numatune/memory")
     if element is None:
         edits.put(("numatune",), [New("memory", {"mode": mode, "nodeset": str(named)})])
@@ -337,7 +375,7 @@ def _write_memory(edits: _Edits, request: GuestRequest, decision: Decision, host
 def _spills(config: DomainXml, request: GuestRequest, nodes: NodeMap, host: Host) -> bool:
     with_cpus = nodes & host.nodes_of(host.cpu_map)
     at_start = config.filled_at_start or config.pinned_at_start
-    return request.spill and len(with_cpus) == 1 and with_cpus != nodes and not at_start
+    return request.spill and bool(with_cpus) and with_cpus != nodes and not at_start
 
 
 def _mode(config: DomainXml, nodes: NodeMap, host: Host, *, even: bool = False) -> str:

@@ -36,7 +36,7 @@ from homenode.rules.wishes import (
     nodes_or_count,
     tier_of,
 )
-from homenode.units import format_memory
+from homenode.units import format_memory, format_page
 
 _DEFAULT_HUGE_PAGE_KIB = 2048
 _ORDINARY_KIB = 4
@@ -159,8 +159,8 @@ def _page_sizes(config: DomainXml, host: Host, warnings: _Oddities) -> Mapping[i
     for page in sorted(config.huge_pages, key=lambda page: page.cells is not None):
         kib = page.kib
         if kib is None:
-            kib = _default_huge_page_kib(host)
-            text = f"<hugepages> states no size: pages of {format_memory(kib)} are assumed"
+            kib = default_huge_page_kib(host)
+            text = f"<hugepages> states no size: pages of {format_page(kib)} are assumed"
             warnings.append(("page-size-assumed", text))
         for number in numbers:
             if page.cells is None or number in page.cells:
@@ -175,8 +175,11 @@ def _page_sizes(config: DomainXml, host: Host, warnings: _Oddities) -> Mapping[i
     return sizes
 
 
-def _default_huge_page_kib(host: Host) -> int:
-    # The kernel's default is in /proc/meminfo, which not every source has.
+def default_huge_page_kib(host: Host) -> int:
+    """Return the size of huge pages where none is stated, as far as the pools of `host` tell.
+
+    The kernel's default is in /proc/meminfo, which not every source has.
+    """
     pools = {pool.page_kib for node in host.nodes for pool in node.pages if pool.total}
     if _DEFAULT_HUGE_PAGE_KIB in pools or not pools:
         return _DEFAULT_HUGE_PAGE_KIB

@@ -10,8 +10,8 @@ from typing import Final, Literal, NamedTuple, get_args
 from homenode.bitmap import NodeMap
 from homenode.errors import HomenodeError
 from homenode.guest import GuestRequest, NearDevice, Tier
-from homenode.host import Host, NodeKind
-from homenode.units import format_memory, parse_memory_kib
+from homenode.host import ORDINARY_PAGE_KIB, Host, NodeKind
+from homenode.units import format_memory, format_page, parse_memory_kib
 
 Oddity = tuple[str, str]
 """A stable code and a sentence."""
@@ -84,18 +84,23 @@ def device_wish(text: str) -> DeviceWish:
 def near_device(address: str, host: Host, *, required: bool) -> NearDevice:
     """Return the device of the host at a PCI address, which may lack the domain (``41:00.0``).
 
+    Upper case will do.
+
     Raises `HomenodeError` if the host does not tell on which node it hangs.
     """
     known = {device.address: device.node for device in host.devices}
+    address = address.strip().lower()
     full = address if address in known or address.count(":") != 1 else f"0000:{address}"
     node = known.get(full)
     if node is not None and node in host.node_map:
         return NearDevice(full, node, required)
-    shown = address[:40]
+    shown = address[:40] or "''"
     if full in known:
         raise HomenodeError(f"this host does not tell on which node {shown} hangs")
     if host.devices:
-        raise HomenodeError(f"this host has no device {shown}")
+        raise HomenodeError(
+            f"this host has no device {shown}", hint="homenode topology names its devices"
+        )
     raise HomenodeError(f"{host.name[:40]} tells of no devices, and so not of {shown}")
 
 
@@ -135,10 +140,11 @@ def tier_of(text: str, memory_kib: int) -> Tier:
 def page_size_kib(text: str, host: Host) -> int:
     """Read the size of huge pages, of which the host has to have a pool somewhere."""
     kib = parse_memory_kib(text)
-    if kib < 4 or kib & (kib - 1) or kib > _LARGEST_PAGE_KIB:
-        raise HomenodeError(f"there are no pages of {text[:40]!r}", hint="2MiB and 1GiB are usual")
+    if kib <= ORDINARY_PAGE_KIB or kib & (kib - 1) or kib > _LARGEST_PAGE_KIB:
+        hint = "2MiB and 1GiB are usual"
+        raise HomenodeError(f"there are no huge pages of {text[:40]!r}", hint=hint)
     pools = {pool.page_kib for node in host.nodes for pool in node.pages}
     if pools and kib not in pools:
-        has = ", ".join(format_memory(size) for size in sorted(pools))
-        raise HomenodeError(f"this host has no pages of {format_memory(kib)}", hint=f"it has {has}")
+        has = ", ".join(format_page(size) for size in sorted(pools))
+        raise HomenodeError(f"this host has no pages of {format_page(kib)}", hint=f"it has {has}")
     return kib
