@@ -130,7 +130,8 @@ def _is_faster(bandwidth: Table, read: int) -> bool:
 
 def with_doubts(host: Host) -> Host:
     """Return the host with a note for everything that is unlikely in its distances and cpus."""
-    return host.replace(notes=(*host.notes, *doubts(host)))
+    found = doubts(host)
+    return host.replace(notes=(*host.notes, *found)) if found else host
 
 
 def doubts(host: Host) -> list[str]:

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from homenode.bitmap import CpuMap
 from homenode.guest import GuestRequest, VirtualNode
 from homenode.host import ORDINARY_PAGE_KIB
-from homenode.placement.cells import overhead_kib
 from homenode.placement.decision import MemoryShare, VcpuAffinity
 from homenode.placement.facts import FACTS, Part, Ratio
 from homenode.placement.problem import Problem
@@ -46,6 +45,8 @@ def cell_shares(request: GuestRequest, cells: Sequence[VirtualNode]) -> tuple[Me
 
     What the hypervisor needs beside it is ordinary memory of the first one's node.
     """
+    from homenode.placement.cells import overhead_kib  # noqa: PLC0415 - only with virtual nodes
+
     by_place: dict[tuple[int, int], int] = {}
     for place, cell in enumerate(cells):
         page_kib = cell.page_kib or request.page_kib

@@ -12,13 +12,10 @@ from homenode.placement.candidates import (
     virtual_nodes_of,
 )
 from homenode.placement.decision import Decision, Gap, Warned
-from homenode.placement.explicit import decide_explicit
 from homenode.placement.policies import Policy, Term
 from homenode.placement.problem import Problem, prepare
 from homenode.placement.remarks import not_usable, view_warnings
 from homenode.placement.search import Found, Search
-from homenode.placement.shortage import what_is_short
-from homenode.placement.split import is_to_be_split, not_split_text, split
 from homenode.placement.view import View
 from homenode.placement.weights import positions
 
@@ -40,6 +37,8 @@ def place(
     `HomenodeError` if the request names a cpupool that the host lacks.
     """
     if request.explicit is not None:
+        from homenode.placement.explicit import decide_explicit  # noqa: PLC0415 - few name nodes
+
         return decide_explicit(view, request, policy, request.explicit)
     problem = prepare(view, request, as_libxl=policy.admission == "libxl")
     search = Search(problem, policy)
@@ -72,8 +71,11 @@ def _virtual_nodes(problem: Problem, chosen: int) -> tuple[tuple[VirtualNode, ..
     arrangement = problem.arranged(chosen)
     if arrangement is not None:
         return virtual_nodes_of(problem, chosen), arrangement.optimal
-    if is_to_be_split(problem, chosen):
-        return split(problem, chosen) or (), True
+    if problem.request.split:
+        from homenode.placement.split import is_to_be_split, split  # noqa: PLC0415 - few are
+
+        if is_to_be_split(problem, chosen):
+            return split(problem, chosen) or (), True
     return problem.request.virtual_nodes, True
 
 
@@ -83,8 +85,11 @@ def _virtual_warnings(
     if not arranged:
         text = "which virtual node goes where was not proved to suit their distances best"
         return (Warned("virtual-nodes-not-proved", text),)
-    if is_to_be_split(problem, chosen) and not cells:
-        return (Warned("not-split", not_split_text(problem, chosen)),)
+    if problem.request.split and not cells:
+        from homenode.placement.split import is_to_be_split, not_split_text  # noqa: PLC0415 - as above
+
+        if is_to_be_split(problem, chosen):
+            return (Warned("not-split", not_split_text(problem, chosen)),)
     return ()
 
 
@@ -121,6 +126,8 @@ def _in_another_way(
         whole = request._replace(virtual_nodes=())
         decision = place(view, whole, policy, clock=clock, time_limit_s=time_limit_s)
         if decision.fits:
+            from homenode.placement.explicit import decide_explicit  # noqa: PLC0415 - as above
+
             wish = ExplicitNodes(decision.nodes, policy.name)
             dealt = decide_explicit(view, request, policy, wish)
             return dealt._replace(reason=f"{decision.reason}; virtual nodes share nodes")
@@ -152,6 +159,8 @@ def _refused(problem: Problem, policy: Policy, found: Found) -> Decision:
     if not found.proved:
         reason = "nothing was found in time"
     else:
+        from homenode.placement.shortage import what_is_short  # noqa: PLC0415 - only of refusals
+
         reason = f"does not fit: {what_is_short(problem)}"
     return Decision(
         guest=request.name,

@@ -4,17 +4,22 @@ Position i of every array is the i-th suitable node in ascending order of node n
 the order of positions is the order of nodes.
 """
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from homenode.bitmap import CpuMap, NodeMap
 from homenode.guest import Guest, GuestRequest, NearDevice
 from homenode.host import LEVELS, ORDINARY_PAGE_KIB, UNREACHABLE_DISTANCE, Host
-from homenode.placement.cells import Places, cells_kib, cells_of
 from homenode.placement.far import Far, far_of
 from homenode.placement.view import View
-from homenode.placement.virtual import Arrangement, Cells
 from homenode.placement.weights import Pairs, Weights, positions, twins_of
 from homenode.units import format_page
+
+if TYPE_CHECKING:
+    from homenode.placement.virtual import Arrangement, Cells
+else:
+    # A name in quotes would be compiled when the record is made, and the first compilation of a
+    # process takes a millisecond.
+    Cells = object
 
 _MACHINE = len(LEVELS) - 1
 
@@ -161,11 +166,13 @@ class Problem(NamedTuple):
         """Return the memory by index of `far` that comes from nodes without cpus."""
         return self.far.shares_kib(chosen, self.spilled_kib(chosen))
 
-    def arranged(self, chosen: int) -> Arrangement | None:
+    def arranged(self, chosen: int) -> "Arrangement | None":
         """Return which virtual node goes where among `chosen`; None if they do not fit there."""
         return None if self.cells is None else self.cells.arranged(chosen)
 
     def _cell_shares_kib(self, chosen: int) -> list[int]:
+        from homenode.placement.cells import cells_kib  # noqa: PLC0415 - only with virtual nodes
+
         arranged = self.arranged(chosen)
         if arranged is None:
             return [0] * chosen.bit_count()
@@ -278,8 +285,22 @@ def prepare(
         far=far,
         required=tuple(_at_device(host, ids, device.node) for device in required_devices(request)),
         scarce=Weights(_scarce_devices(host, request, ids)),
-        cells=cells_of(view, request, Places(ids, cpus, seats, distances), as_libxl=as_libxl),
+        cells=_cells(view, request, (ids, cpus, seats, distances), as_libxl=as_libxl),
     )
+
+
+def _cells(
+    view: View,
+    request: GuestRequest,
+    places: tuple[tuple[int, ...], tuple[CpuMap, ...], list[int], list[list[int]]],
+    *,
+    as_libxl: bool,
+) -> Cells | None:
+    if not request.virtual_nodes:
+        return None
+    from homenode.placement.cells import Places, cells_of  # noqa: PLC0415 - few guests have any
+
+    return cells_of(view, request, Places(*places), as_libxl=as_libxl)
 
 
 def split_unit_kib(request: GuestRequest) -> int:

@@ -21,7 +21,6 @@ seven cells. Where that did not suffice it is said.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from homenode.placement.weights import positions
 
@@ -128,11 +127,14 @@ def first_match(fits: Sequence[int]) -> list[int] | None:
     return found
 
 
-class Arrangement(NamedTuple):
+class Arrangement:
     """The position of each cell, and whether no other order of them is better."""
 
-    ats: list[int]
-    optimal: bool = True
+    __slots__ = ("ats", "optimal")
+
+    def __init__(self, ats: list[int], *, optimal: bool = True) -> None:
+        self.ats = ats
+        self.optimal = optimal
 
 
 class Cells:
@@ -270,7 +272,7 @@ class _Arranging:
         found = [0] * self.count
         for cell, at in zip(self.order, self.found, strict=True):
             found[cell] = at
-        return Arrangement(found, optimal)
+        return Arrangement(found, optimal=optimal)
 
     def _added(self, before: Sequence[int], at: int) -> int:
         near, row = self.near[len(before)], self.pairs[at]
