@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from homenode.bitmap import CpuMap
 from homenode.guest import VirtualNode
 from homenode.host import Host
+from homenode.placement.candidates import cell_shares, memory_of, virtual_nodes_of
+from homenode.placement.decision import MemoryShare
 from homenode.placement.problem import Problem
 from homenode.placement.weights import positions
 
@@ -60,6 +62,21 @@ def split(problem: Problem, chosen: int) -> tuple[VirtualNode, ...] | None:
         row = distances[number] if distances else ()
         cells.append(VirtualNode(number, CpuMap(), kib, row, ids[number], request.page_kib))
     return tuple(cells)
+
+
+def memory_on(problem: Problem, chosen: int) -> tuple[MemoryShare, ...]:
+    """Return the guest's memory on the chosen nodes, its virtual nodes' if it has or gets some."""
+    cells = virtual_nodes_on(problem, chosen)
+    if cells and all(cell.node is not None for cell in cells):
+        return cell_shares(problem.request, cells)
+    return memory_of(problem, chosen)
+
+
+def virtual_nodes_on(problem: Problem, chosen: int) -> tuple[VirtualNode, ...]:
+    """Return the virtual nodes that the guest has, or gets, on the chosen nodes."""
+    if is_to_be_split(problem, chosen):
+        return split(problem, chosen) or ()
+    return virtual_nodes_of(problem, chosen)
 
 
 def is_to_be_split(problem: Problem, chosen: int) -> bool:

@@ -120,13 +120,14 @@ class Cells:
     stated, so that none is nearer than another).
     """
 
-    __slots__ = ("_by_node", "count", "distances", "fits", "kinds")
+    __slots__ = ("_by_node", "_last", "count", "distances", "fits", "kinds")
 
     def __init__(self, fits: Sequence[int], distances: Sequence[Sequence[int]] = ()) -> None:
         self.count = len(fits)
         self.fits = tuple(fits)
         self.distances = distances
         self.kinds = sorted(set(fits))
+        self._last: tuple[int, Arrangement | None] | None = None
         everywhere = 0
         for mine in fits:
             everywhere |= mine
@@ -157,9 +158,15 @@ class Cells:
     def arranged(self, chosen: int, pairs: Sequence[Sequence[int]]) -> Arrangement | None:
         """Return which cell goes where among `chosen`; None if they cannot hold them.
 
-        `pairs` are the distances between positions. Without distances between cells, the first
-        cell gets the first position that leaves the others theirs, and so on.
+        `pairs` are the distances between positions, in every call the same. Without distances
+        between cells, the first cell gets the first position that leaves the others theirs, and so
+        on. The last answer is kept: shares, masks and facts of a set all hang on it.
         """
+        if self._last is None or self._last[0] != chosen:
+            self._last = chosen, self._arranged(chosen, pairs)
+        return self._last[1]
+
+    def _arranged(self, chosen: int, pairs: Sequence[Sequence[int]]) -> Arrangement | None:
         fits = [mine & chosen for mine in self.fits]
         first = first_match(fits)
         if first is None:
