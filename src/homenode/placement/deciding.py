@@ -4,15 +4,18 @@ from collections.abc import Callable, Sequence
 
 from homenode.bitmap import NodeMap
 from homenode.guest import ExplicitNodes, GuestRequest, VirtualNode
-from homenode.placement.candidates import Measures, affinities_of
+from homenode.placement.candidates import (
+    Measures,
+    affinities_of,
+    is_to_be_split,
+    memory_on,
+    virtual_nodes_on,
+)
 from homenode.placement.decision import Decision, Gap, Warned
-from homenode.placement.explicit import decide_explicit
 from homenode.placement.policies import Policy, Term
 from homenode.placement.problem import Problem, prepare
-from homenode.placement.remarks import not_usable, view_warnings
+from homenode.placement.remarks import not_split, not_usable, view_warnings
 from homenode.placement.search import Found, Search
-from homenode.placement.shortage import what_is_short
-from homenode.placement.split import is_to_be_split, memory_on, not_split_text, virtual_nodes_on
 from homenode.placement.view import View
 from homenode.placement.weights import positions
 
@@ -34,6 +37,8 @@ def place(
     `HomenodeError` if the request names a cpupool that the host lacks.
     """
     if request.explicit is not None:
+        from homenode.placement.explicit import decide_explicit  # noqa: PLC0415 - only then
+
         return decide_explicit(view, request, policy, request.explicit)
     problem = prepare(view, request, as_libxl=policy.admission == "libxl")
     if problem.cells is not None and (request.node_count or len(problem.ids)) < problem.cells.count:
@@ -76,7 +81,7 @@ def _virtual_warnings(
         text = f"{count} nodes are asked for, and its {needed} virtual nodes need one each"
         return (Warned("node-count-overruled", text),)
     if is_to_be_split(problem, chosen) and not cells:
-        return (Warned("not-split", not_split_text(problem, chosen)),)
+        return (not_split(problem, chosen),)
     return ()
 
 
@@ -122,6 +127,8 @@ def _sharing(
     whole = request._replace(virtual_nodes=())
     decision = place(view, whole, policy, clock=clock, time_limit_s=time_limit_s)
     if decision.fits:
+        from homenode.placement.explicit import decide_explicit  # noqa: PLC0415 - only then
+
         wish = ExplicitNodes(decision.nodes, policy.name)
         reason = f"{decision.reason}; virtual nodes share nodes"
         return decide_explicit(view, request, policy, wish, reason=reason)
@@ -156,6 +163,8 @@ def _refused(problem: Problem, policy: Policy, found: Found) -> Decision:
     if not found.proved:
         reason = "nothing was found in time"
     else:
+        from homenode.placement.shortage import what_is_short  # noqa: PLC0415 - only then
+
         reason = f"does not fit: {what_is_short(problem)}"
     return Decision(
         guest=request.name,

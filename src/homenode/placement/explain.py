@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from homenode.bitmap import NodeMap
 from homenode.guest import GuestRequest
-from homenode.placement.candidates import Measures
+from homenode.placement.candidates import Measures, memory_on
 from homenode.placement.decision import Candidate, Decision, Rejected, Remedy
 from homenode.placement.facts import FACTS, Part
 from homenode.placement.policies import Policy
@@ -25,7 +25,6 @@ from homenode.placement.problem import (
 from homenode.placement.remedies import remedies_for
 from homenode.placement.search import Search, Vector
 from homenode.placement.shortage import shortages
-from homenode.placement.split import memory_on
 from homenode.placement.view import View
 from homenode.placement.weights import positions
 

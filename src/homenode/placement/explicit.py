@@ -11,7 +11,14 @@ from itertools import cycle, islice
 
 from homenode.bitmap import NodeMap
 from homenode.guest import ExplicitNodes, GuestRequest, VirtualNode
-from homenode.placement.candidates import Measures, affinities_of, cell_shares, memory_of
+from homenode.placement.candidates import (
+    Measures,
+    affinities_of,
+    cell_shares,
+    is_to_be_split,
+    memory_of,
+    virtual_nodes_on,
+)
 from homenode.placement.decision import Decision, MemoryShare, Warned
 from homenode.placement.policies import Policy
 from homenode.placement.problem import (
@@ -21,10 +28,9 @@ from homenode.placement.problem import (
     prepare,
     required_devices,
 )
-from homenode.placement.remarks import view_warnings
+from homenode.placement.remarks import not_split, view_warnings
 from homenode.placement.search import Search
 from homenode.placement.shortage import shortages
-from homenode.placement.split import is_to_be_split, not_split_text, split
 from homenode.placement.view import View
 from homenode.placement.virtual import Cells
 from homenode.placement.weights import positions
@@ -46,7 +52,7 @@ def decide_explicit(
     problem = prepare(view, request, as_libxl=policy.admission == "libxl", also=wish.nodes)
     chosen = problem.chosen(wish.nodes)
     to_split = is_to_be_split(problem, chosen)
-    cells = (split(problem, chosen) or ()) if to_split else _placed(problem, chosen)
+    cells = virtual_nodes_on(problem, chosen) if to_split else _placed(problem, chosen)
     problem = problem._replace(request=request._replace(virtual_nodes=cells), cells=None)
     short = _short_of_cells(problem, cells) if cells else _short(problem, chosen)
     reason = reason or f"explicit: {wish.setting} names {wish.nodes.named}"
@@ -72,7 +78,7 @@ def decide_explicit(
 
 
 def _not_split(problem: Problem, chosen: int, *, failed: bool) -> tuple[Warned, ...]:
-    return (Warned("not-split", not_split_text(problem, chosen)),) if failed else ()
+    return (not_split(problem, chosen),) if failed else ()
 
 
 def _placed(problem: Problem, chosen: int) -> tuple[VirtualNode, ...]:

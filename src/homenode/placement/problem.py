@@ -5,16 +5,18 @@ the order of positions is the order of nodes.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from homenode.bitmap import CpuMap, NodeMap
 from homenode.guest import Guest, GuestRequest, NearDevice, VirtualNode
 from homenode.host import LEVELS, ORDINARY_PAGE_KIB, UNREACHABLE_DISTANCE, Host
 from homenode.placement.far import Far, far_of
 from homenode.placement.view import View
-from homenode.placement.virtual import Arrangement, Cells
 from homenode.placement.weights import Pairs, Weights, positions, twins_of
 from homenode.units import format_page
+
+if TYPE_CHECKING:
+    from homenode.placement.virtual import Arrangement, Cells
 
 _MACHINE = len(LEVELS) - 1
 
@@ -58,7 +60,7 @@ class Problem(NamedTuple):
     far: Far
     required: tuple[int, ...]
     scarce: Weights
-    cells: Cells | None
+    cells: "Cells | None"
 
     @property
     def everything(self) -> int:
@@ -166,7 +168,7 @@ class Problem(NamedTuple):
         """Return the memory by index of `far` that comes from nodes without cpus."""
         return self.far.shares_kib(chosen, self.spilled_kib(chosen))
 
-    def arranged(self, chosen: int) -> Arrangement | None:
+    def arranged(self, chosen: int) -> "Arrangement | None":
         """Return which virtual node goes where among `chosen`; None if they do not fit there."""
         if self.cells is None:
             return None
@@ -354,10 +356,12 @@ def _cells(  # noqa: PLR0913 - the guest, and what its nodes have
     seats: Sequence[int],
     *,
     as_libxl: bool,
-) -> Cells | None:
+) -> "Cells | None":
     cells = request.virtual_nodes
     if not cells or all(cell.node is not None for cell in cells):
         return None
+    from homenode.placement.virtual import Cells  # noqa: PLC0415 - few guests have them
+
     sizes = {cell.page_kib or request.page_kib for cell in cells} | {4}
     room = {
         (node, size): _room_kib(view, node, size, as_libxl=as_libxl)

@@ -54,3 +54,10 @@ def not_usable(problem: Problem, memory: tuple[MemoryShare, ...]) -> tuple[Warne
         return ()
     text = f"free is not usable: {', '.join(found)} will come from other nodes"
     return (Warned("free-not-usable", text),)
+
+
+def not_split(problem: Problem, chosen: int) -> Warned:
+    """Say that there are no virtual nodes where some were wanted."""
+    nodes = problem.nodes(chosen)
+    text = f"{nodes.named} cannot have a virtual node each, with vcpus and memory: it has none"
+    return Warned("not-split", text)

@@ -12,8 +12,6 @@ from collections.abc import Sequence
 from homenode.bitmap import CpuMap
 from homenode.guest import VirtualNode
 from homenode.host import Host
-from homenode.placement.candidates import cell_shares, memory_of, virtual_nodes_of
-from homenode.placement.decision import MemoryShare
 from homenode.placement.problem import Problem
 from homenode.placement.weights import positions
 
@@ -62,40 +60,6 @@ def split(problem: Problem, chosen: int) -> tuple[VirtualNode, ...] | None:
         row = distances[number] if distances else ()
         cells.append(VirtualNode(number, CpuMap(), kib, row, ids[number], request.page_kib))
     return tuple(cells)
-
-
-def memory_on(problem: Problem, chosen: int) -> tuple[MemoryShare, ...]:
-    """Return the guest's memory on the chosen nodes, its virtual nodes' if it has or gets some."""
-    cells = virtual_nodes_on(problem, chosen)
-    if cells and all(cell.node is not None for cell in cells):
-        return cell_shares(problem.request, cells)
-    return memory_of(problem, chosen)
-
-
-def virtual_nodes_on(problem: Problem, chosen: int) -> tuple[VirtualNode, ...]:
-    """Return the virtual nodes that the guest has, or gets, on the chosen nodes."""
-    if is_to_be_split(problem, chosen):
-        return split(problem, chosen) or ()
-    return virtual_nodes_of(problem, chosen)
-
-
-def is_to_be_split(problem: Problem, chosen: int) -> bool:
-    """Return whether the guest of `problem` is to have virtual nodes on the chosen nodes.
-
-    One on a single node needs none, but for a tier that is a part of its memory.
-    """
-    request, tier_kib = problem.request, problem.far.tier_kib
-    if not request.split or request.virtual_nodes:
-        return False
-    in_part = 0 < tier_kib < (request.guest_memory_kib or request.memory_kib)
-    several = bool(chosen & (chosen - 1)) and not (tier_kib and not in_part)
-    return in_part or several
-
-
-def not_split_text(problem: Problem, chosen: int) -> str:
-    """Say that there are no virtual nodes where some were wanted."""
-    nodes = problem.nodes(chosen)
-    return f"{nodes.named} cannot have a virtual node each, with vcpus and memory: it has none"
 
 
 def _dealt(count: int, room: Sequence[int]) -> list[int] | None:
