@@ -1,13 +1,19 @@
 """The command line for guests of every shape: what is asked, what comes of it, how it refuses."""
 
+import io
 import json
+import os
+import stat
 from pathlib import Path
+from threading import Thread
+from types import SimpleNamespace
 from xml.etree import ElementTree as ET
 
 import pytest
 
 from homenode.cli.main import main
 from homenode.errors import ExitStatus
+from homenode.formats.xl_cfg import GuestConfig
 
 ROOT = Path(__file__).parent.parent
 HOSTS = ROOT / "examples" / "hosts"
@@ -199,3 +205,222 @@ def test_pages_of_another_size_than_the_files_are_not_written_over_it(run, tiers
     told = complaint(run("place", tiers, "--huge-pages", "1GiB", "--config", xml(own, memory=2048)))
     assert "g.xml:7" in told
     assert "1 GiB" in told
+
+
+# --- the file with the decision in it ---
+
+
+def test_a_printed_config_stands_alone_and_what_is_to_be_said_is_on_the_other_stream(run):
+    status, out, err = run(
+        "place", EPYC, "--virtual-nodes", "auto", "--nodes", "0-1", "--config", xl()
+    )
+    assert status == ExitStatus.DONE
+    assert next(iter(GuestConfig.parse(out).values)) == "name"
+    assert "[virtual-nodes-stay]" in err
+
+
+def test_a_guest_that_does_not_fit_prints_no_config(run):
+    status, out, err = run("place", EPYC, "--config", xl(memory=1 << 20))
+    assert (status, out) == (ExitStatus.DOES_NOT_FIT, "")
+    assert err.startswith("g: does not fit")
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--config", "--json"], "--json"),
+        (["--config", "--write"], "--write"),
+        (["--config", "g.cfg"], "one FILE"),
+    ],
+)
+def test_a_config_is_printed_of_one_guest_and_of_nothing_else(run, options, told):
+    assert told in complaint(run("place", EPYC, *options, xl()))
+
+
+@pytest.mark.parametrize("option", ["--config", "--write"])
+def test_explaining_writes_nothing(run, option):
+    guest = xl()
+    before = guest.read_bytes()
+    assert option in complaint(run("explain", EPYC, option, guest))
+    assert guest.read_bytes() == before
+
+
+@pytest.mark.parametrize("make", [xl, xml])
+def test_what_is_written_is_what_was_printed_and_is_placed_there_again(run, make):
+    guest = make()
+    guest.chmod(0o640)
+    printed = run("place", EPYC, "--exclude", "0", "--config", guest)[1]
+    status, out, err = run("place", EPYC, "--exclude", "0", "--write", guest)
+    assert (status, err) == (ExitStatus.DONE, "")
+    assert f"written  {guest}" in out
+    assert guest.read_text(encoding="utf-8") == printed
+    assert stat.S_IMODE(guest.stat().st_mode) == 0o640
+    made = document(run("place", EPYC, "--json", guest))
+    assert made["nodes"] == [1]
+    assert made["reason"].startswith("explicit")
+    run("place", EPYC, "--write", guest)
+    assert guest.read_text(encoding="utf-8") == printed
+
+
+def test_a_link_stays_a_link_and_what_it_points_to_is_written(run):
+    guest = xl()
+    guest.rename("real.cfg")
+    guest.symlink_to("real.cfg")
+    assert run("place", EPYC, "--write", guest)[0] == ExitStatus.DONE
+    assert guest.is_symlink()
+    assert "cpus_soft" in Path("real.cfg").read_text(encoding="utf-8")
+
+
+def test_a_guest_that_does_not_fit_leaves_its_file_alone(run):
+    guest = xl(memory=1 << 20)
+    before = guest.read_bytes()
+    status, out, _ = run("place", EPYC, "--write", guest)
+    assert status == ExitStatus.DOES_NOT_FIT
+    assert "written" not in out
+    assert guest.read_bytes() == before
+
+
+@pytest.mark.parametrize("path", ["nowhere.cfg", ".", "-", ""])
+def test_what_cannot_be_written_is_said(run, path, monkeypatch):
+    if path == "-":
+        monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(xl().read_bytes())))
+    told = complaint(run("place", EPYC, "--write", path))
+    assert (path or "''") in told or "standard input" in told
+
+
+def test_json_beside_writing_is_a_document_and_writes(run):
+    guest = xl()
+    made = document(run("place", EPYC, "--write", "--json", guest))
+    assert made["fits"] is True
+    assert "cpus_soft" in guest.read_text(encoding="utf-8")
+
+
+def test_several_files_are_written_each(run):
+    one = xl().rename("one.cfg")
+    two = xml().rename("two.xml")
+    status, out, _ = run("place", EPYC, "--write", one, two)
+    assert status == ExitStatus.DONE
+    assert out.count("written  ") == 2
+    assert "numatune" in two.read_text(encoding="utf-8")
+
+
+def test_a_folder_that_cannot_be_written_to_leaves_the_file_as_it_was(run, folder):
+    if os.geteuid() == 0:
+        pytest.skip("root may write to every folder")
+    guest = xl()
+    before = guest.read_bytes()
+    folder.chmod(0o555)
+    try:
+        assert "as it was" in complaint(run("place", EPYC, "--write", guest))
+    finally:
+        folder.chmod(0o755)
+    assert guest.read_bytes() == before
+
+
+def test_a_file_that_is_read_only_stays_as_it_is_even_for_root(run):
+    guest = xl()
+    before = guest.read_bytes()
+    guest.chmod(0o444)
+    assert "read-only" in complaint(run("place", EPYC, "--write", guest))
+    assert guest.read_bytes() == before
+
+
+def test_only_files_are_written(run):
+    os.mkfifo("pipe")
+    feeder = Thread(target=Path("pipe").write_bytes, args=[xl().read_bytes()])
+    feeder.start()
+    told = complaint(run("place", EPYC, "--write", "pipe"))
+    feeder.join()
+    assert "no plain file" in told
+    assert stat.S_ISFIFO(Path("pipe").stat().st_mode)
+
+
+# --- what is told ---
+
+
+def test_memory_is_told_with_its_kind_and_its_pages(run, tiers):
+    out = run("place", tiers, "--tier", "cxl:256MiB", xml())[1]
+    assert "296 MiB on node 1, 256 MiB on node 6 (cxl)" in out
+    assert "virtual  node 0: vcpus 0-1, 256 MiB on node 1" in out
+    assert "virtual  node 1: no vcpus, 256 MiB on node 6" in out
+    out = run("place", tiers, "--huge-pages", "2MiB", xml())[1]
+    assert "512 MiB in pages of 2 MiB on node 1" in out
+
+
+def test_pools_of_nodes_without_cpus_matter_to_guests_that_want_them_alone(run, tiers):
+    out = run("place", tiers, "--huge-pages", "2MiB", xml())[1]
+    assert "unknown" not in out
+    out = run("place", tiers, "--huge-pages", "2MiB", "--spill", xml())[1]
+    assert "free pages of 2 MiB of nodes 4-9 are unknown" in out
+
+
+def test_a_guest_on_a_node_without_cpus_is_told_of(run, tiers):
+    out = run("place", tiers, "--nodes", "9", xml())[1]
+    assert out.startswith("g: memory on node 9, vcpus anywhere")
+
+
+def test_the_memory_of_the_chosen_candidate_is_that_of_the_decision(run):
+    wishes = ["--virtual-nodes", "auto", "--nodes", "2 nodes", "--json"]
+    made = document(run("explain", EPYC, *wishes, xl()))
+    assert made["candidates"][0]["memory"] == made["memory"]
+    shares = {tuple(share["kib"] for share in one["memory"]) for one in made["candidates"]}
+    assert len(shares) == 1, "the nodes are alike"
+
+
+CELLS = 'vnuma = [["size=256", "vcpus=0"], ["size=256", "vcpus=1"]]'
+
+
+def test_why_virtual_nodes_are_on_several_nodes_is_told_truly(run):
+    out = run("place", EPYC, xl(CELLS))[1]
+    assert "no node can hold it alone" not in out
+    assert "2 nodes for its virtual nodes" in out
+
+
+@pytest.mark.parametrize(("count", "nodes"), [(1, [0]), (2, [0, 1]), (3, [0, 1])])
+def test_another_number_of_nodes_than_virtual_nodes_is_told_of(run, count, nodes):
+    made = document(run("place", EPYC, "--nodes", f"{count} nodes", "--json", xl(CELLS)))
+    assert made["nodes"] == nodes
+    codes = [warned["code"] for warned in made["warnings"]]
+    assert ("node-count-overruled" in codes) is (count > 2)
+
+
+def test_free_memory_that_nobody_tells_is_no_shortage(run):
+    uri = f"capture:{KVM / 'n4' / 'virsh-capabilities.xml'}"
+    status, out, _ = run("explain", uri, xml())
+    assert status == ExitStatus.DOES_NOT_FIT
+    assert "node 0: its free memory is unknown" in out
+    assert "--empty" in out
+    assert "short (0 MiB" not in out
+    assert run("place", uri, "--empty", xml())[0] == ExitStatus.DONE
+
+
+def test_a_tier_in_pages_that_it_has_not_is_named_so(run, tiers):
+    wishes = ["--huge-pages", "2MiB", "--tier", "cxl:256MiB"]
+    out = run("place", tiers, *wishes, xml())[1]
+    assert "no node without cpus has cxl memory in pages of 2 MiB" in out
+    assert "do without pages of 2 MiB" in out
+
+
+@pytest.mark.parametrize(
+    ("sizes", "nodes", "fits"),
+    [
+        ([4, 4, 4], [0, 0, 0], True),
+        ([30, 30, 30], [0, 1, 0], True),
+        ([40, 10, 30], [0, 1, 1], True),  # in turn, the first and the third would share a node
+        ([40, 40, 40], [], False),
+    ],
+)
+def test_more_virtual_nodes_than_nodes_share_them_as_they_fit(run, sizes, nodes, fits):
+    cells = ", ".join(f'["size={size << 10}", "vcpus={n}"]' for n, size in enumerate(sizes))
+    guest = xl(f"vnuma = [{cells}]", memory=sum(sizes) << 10, vcpus=len(sizes))
+    wishes = ["--exclude", "2-7", "--json"]
+    made = document(
+        run("place", EPYC, *wishes, guest),
+        ExitStatus.DONE if fits else ExitStatus.DOES_NOT_FIT,
+    )
+    assert made["fits"] is fits
+    if fits:
+        assert [cell["node"] for cell in made["virtual_nodes"]] == nodes
+        assert "share nodes" in made["reason"]
+    else:
+        assert "does not fit" in made["reason"]

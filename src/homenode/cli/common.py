@@ -176,6 +176,7 @@ def write_text(path: str, text: str) -> None:
     path = os.path.realpath(path)
     try:
         before = os.stat(path)  # noqa: PTH116 - as above
+        _refuse_to_write(path, before.st_mode)
         folder, name = os.path.split(path)
         handle, beside = tempfile.mkstemp(prefix=f".{name}.", dir=folder)
         try:
@@ -192,6 +193,16 @@ def write_text(path: str, text: str) -> None:
             raise
     except OSError as error:
         raise HomenodeError(f"{path}: {error.strerror}: it is as it was") from None
+
+
+def _refuse_to_write(path: str, mode: int) -> None:
+    # A file is replaced, which needs no leave of its own; to root everything is writable anyway.
+    from stat import S_ISREG  # noqa: PLC0415 - as above
+
+    if not S_ISREG(mode):
+        raise HomenodeError(f"{path}: is no plain file", hint="print it with --config")
+    if not mode & 0o222:
+        raise HomenodeError(f"{path}: is read-only", hint="print it with --config, or chmod u+w")
 
 
 def name_of(argument: str) -> str:

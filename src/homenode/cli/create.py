@@ -128,7 +128,9 @@ def created_lines(created: Created, *, dry_run: bool) -> list[str]:
     planned = created.planned
     if created.guest is not None:
         return [_headline(created.guest, created), *warning_lines(created.warnings)]
-    lines = decision_lines(planned.decision._replace(warnings=created.warnings))
+    lines = decision_lines(
+        planned.decision._replace(warnings=created.warnings), planned.snapshot.host
+    )
     if not planned.decision.fits:
         return [*lines, "  homenode explain tells what would make it fit"]
     if dry_run:

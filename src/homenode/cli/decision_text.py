@@ -2,10 +2,12 @@
 
 from typing import TYPE_CHECKING
 
-from homenode.host import LEVELS
+from homenode.bitmap import NodeMap
+from homenode.guest import VirtualNode
+from homenode.host import LEVELS, ORDINARY_PAGE_KIB, Host
 from homenode.placement.decision import Candidate, Decision, MemoryShare, Warned
 from homenode.placement.facts import FACTS
-from homenode.units import format_memory
+from homenode.units import format_memory, format_page
 
 if TYPE_CHECKING:
     from homenode.placement.explain import Explanation
@@ -74,16 +76,15 @@ def _rejected(told: "Explanation") -> list[dict[str, object]]:
     ]
 
 
-def decision_lines(decision: Decision) -> list[str]:
+def decision_lines(decision: Decision, host: Host) -> list[str]:
     """Return the decision in a few lines."""
     lines = [_headline(decision)]
     if decision.fits:
-        memory = ", ".join(
-            f"{format_memory(share.kib)} on node {share.node}" for share in decision.memory
-        )
+        memory = ", ".join(_share_words(share, host) for share in decision.memory)
         lines.append(f"  memory   {memory or 'none'}")
         lines += [f"  virtual  {line}" for line in _virtual_lines(decision)]
         lines += [f"  vcpus    {line}" for line in _vcpu_lines(decision)]
+        lines += [f"  virtual  {_cell_words(cell)}" for cell in decision.virtual_nodes]
     lines.append(f"  because  {decision.reason}")
     if decision.gap is not None:
         gap = decision.gap
@@ -91,11 +92,37 @@ def decision_lines(decision: Decision) -> list[str]:
     return list(map(_shown, lines + warning_lines(decision.warnings)))
 
 
+def written_line(path: str) -> str:
+    """Return that the guest's file at `path` has the decision in it."""
+    return _shown(f"  written  {path}")
+
+
+def _share_words(share: MemoryShare, host: Host) -> str:
+    node = host.nodes_by_id[share.node]
+    pages = f" in pages of {format_page(share.page_kib)}" * (share.page_kib > ORDINARY_PAGE_KIB)
+    # Which kind it is matters where it is not that of the cpus.
+    kind = "" if host.cpus_by_node[node.id] else f" ({node.kind or 'no cpus'})"
+    return f"{format_memory(share.kib)}{pages} on node {node.id}{kind}"
+
+
+def _cell_words(cell: VirtualNode) -> str:
+    vcpus = f"vcpus {cell.vcpus}" if cell.vcpus else "no vcpus"
+    where = "" if cell.node is None else f" on node {cell.node}"
+    return f"node {cell.id}: {vcpus}, {format_memory(cell.memory_kib)}{where}"
+
+
 def _headline(decision: Decision) -> str:
     name = decision.guest
     if len(name) > _LONGEST:
         name = name[:_LONGEST] + "..."
-    return f"{name}: {decision.nodes.named if decision.fits else 'does not fit'}"
+    if not decision.fits:
+        return f"{name}: does not fit"
+    where = decision.nodes.named
+    if not decision.nodes:
+        where = (
+            f"memory on {NodeMap(share.node for share in decision.memory).named}, vcpus anywhere"
+        )
+    return f"{name}: {where}"
 
 
 def _virtual_lines(decision: Decision) -> list[str]:

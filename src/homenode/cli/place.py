@@ -1,9 +1,10 @@
-"""``homenode place``: decide where a guest would go, and change nothing."""
+"""``homenode place``: decide where a guest would go, and change nothing but, if told, its file."""
 
+import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from homenode.asking import ask, handed_over, read_guest, remarks
+from homenode.asking import Asked, ask, handed_over, read_guest, remarks
 from homenode.bitmap import NodeMap
 from homenode.cli.common import (
     add_connection,
@@ -15,16 +16,27 @@ from homenode.cli.common import (
     read_text,
     write_text,
 )
-from homenode.cli.decision_text import decision_document, decision_lines, explanation_lines
+from homenode.cli.decision_text import (
+    decision_document,
+    decision_lines,
+    explanation_lines,
+    warning_lines,
+    written_line,
+)
 from homenode.drivers.base import Driver
-from homenode.errors import ExitStatus
+from homenode.errors import ExitStatus, HomenodeError
 from homenode.holding import held
 from homenode.placement.deciding import TIME_LIMIT_S, place
-from homenode.placement.decision import Warned
+from homenode.placement.decision import Decision, Warned
 from homenode.placement.view import View
 
 if TYPE_CHECKING:
-    from argparse import ArgumentParser
+    from argparse import ArgumentParser, Namespace
+    from collections.abc import Sequence
+    from typing import TextIO
+
+    from homenode.asking import GuestFile
+    from homenode.placement.explain import Explanation
 
 _SHOWN = 5
 _LONGEST_S = 3600.0
@@ -36,7 +48,14 @@ _EXAMPLES = """\
   homenode place -c sim:try --virtual-nodes auto --config wide.cfg     print it with its vnuma=
   homenode place -c local:/// --huge-pages 2MiB --devices required guest.xml
   homenode place -c capture:lstopo.xml --empty --tier cxl:8GiB --write guest.xml
-
+"""
+_EXPLAINED = """\
+  homenode explain -c capture:host.txt guest.cfg
+  homenode explain -c sim:try --policy 'nodes,distance,-usable~4G' --all guest.cfg
+  homenode explain -c sim:try web1                      a guest that runs
+  homenode explain -c local:/// --huge-pages 1GiB --json guest.xml
+"""
+_DOCUMENT = """
 The exit status is 0 if the guest fits and 1 if it does not; --json prints a document either way:
 {"version": 1, "guest", "policy", "fits", "optimal", "nodes", "memory", "vcpus", "virtual_nodes",
 "memory_needed_kib", "facts", "candidates", "rejected", "remedies", "reason", "warnings",
@@ -49,51 +68,105 @@ def run(arguments: list[str]) -> int:
     return decide(arguments, "place", explaining=False)
 
 
+class _Decided(NamedTuple):
+    """A guest's file and what was decided on it: `seen` is the host, `view` what was decided on."""
+
+    config: "GuestFile"
+    asked: Asked
+    seen: View
+    view: View
+    decision: Decision
+
+
 def decide(arguments: list[str], verb: str, *, explaining: bool) -> int:
     """Decide on the guests of the command line; `explaining` tells why, too."""
     chosen = _parser(verb, explaining=explaining).parse_args(arguments)
+    _refuse_mixed_output(chosen)
     driver = connect(chosen.connect)
     status, documents = ExitStatus.DONE, []
     for path in chosen.files:
-        config = read_guest(read_text(path), source=path)
-        seen = _look(driver).emptied() if chosen.empty else _look(driver)
-        asked = ask(config, seen.host, overrides(chosen))
-        view, running = _as_if_new(seen, asked.request.name)
-        decision = place(
-            view, asked.request, asked.policy, clock=time.monotonic, time_limit_s=chosen.seconds
-        )
-        decision = held(decision, asked.request, view, hold=overrides(chosen).hold)
-        warnings = asked.warnings + decision.warnings + running + remarks(config, decision)
-        decision = decision._replace(warnings=warnings)
-        if not decision.fits:
+        made = _decided(path, chosen, driver)
+        fits = made.decision.fits
+        if not fits:
             status = ExitStatus.DOES_NOT_FIT
-        if decision.fits and (chosen.config or chosen.write):
-            text = handed_over(config, asked.request, decision, seen.host)
-            if chosen.config:
-                print(text, end="")
-                continue
-            write_text(path, text)
-        if decision.fits and not (chosen.json or explaining):
-            print("\n".join(decision_lines(decision)))
+        elif chosen.config:
+            print(_file_of(made), end="")
+            # What is to be said must not get into the file that this goes to.
+            _say(warning_lines(made.decision.warnings), sys.stderr)
             continue
-        from homenode.placement.explain import explain  # noqa: PLC0415 - only where asked for
-
-        limit = None if chosen.all else _SHOWN
-        told = explain(
-            view, asked.request, asked.policy, decision, limit=limit, clock=time.monotonic
-        )
+        elif chosen.write:
+            write_text(path, _file_of(made))
         if chosen.json:
-            documents.append(decision_document(told, _digest(seen)))
-        else:
-            print("\n".join(decision_lines(decision) + explanation_lines(told)))
+            documents.append(decision_document(_told(made, chosen), _digest(made.seen)))
+            continue
+        lines = decision_lines(made.decision, made.seen.host)
+        if explaining or not fits:
+            lines += explanation_lines(_told(made, chosen))
+        if not (fits or chosen.empty) and _is_unknown(made.decision):
+            lines += ["", "--empty decides as if nothing ran there"]
+        if fits and chosen.write:
+            lines.append(written_line(path))
+        _say(lines, sys.stderr if chosen.config else sys.stdout)
     if chosen.json:
         print_json(documents[0] if len(documents) == 1 else documents)
     return status
 
 
+def _decided(path: str, chosen: "Namespace", driver: Driver) -> _Decided:
+    config = read_guest(read_text(path), source=path)
+    seen = _look(driver).emptied() if chosen.empty else _look(driver)
+    wishes = overrides(chosen)
+    asked = ask(config, seen.host, wishes)
+    view, running = _as_if_new(seen, asked.request.name)
+    decision = place(
+        view, asked.request, asked.policy, clock=time.monotonic, time_limit_s=chosen.seconds
+    )
+    decision = held(decision, asked.request, view, hold=wishes.hold)
+    warnings = asked.warnings + decision.warnings + running + remarks(config, decision)
+    return _Decided(config, asked, seen, view, decision._replace(warnings=warnings))
+
+
+def _file_of(made: _Decided) -> str:
+    return handed_over(made.config, made.asked.request, made.decision, made.seen.host)
+
+
+def _told(made: _Decided, chosen: "Namespace") -> "Explanation":
+    from homenode.placement.explain import explain  # noqa: PLC0415 - only where asked for
+
+    return explain(
+        made.view,
+        made.asked.request,
+        made.asked.policy,
+        made.decision,
+        limit=None if chosen.all else _SHOWN,
+        clock=time.monotonic,
+    )
+
+
+def _is_unknown(decision: Decision) -> bool:
+    return any(warned.code == "free-memory-unknown" for warned in decision.warnings)
+
+
+def _say(lines: "Sequence[str]", stream: "TextIO") -> None:
+    if lines:
+        print("\n".join(lines), file=stream)
+
+
+def _refuse_mixed_output(chosen: "Namespace") -> None:
+    if chosen.config and chosen.json:
+        hint = "ask for one after the other"
+        raise HomenodeError("--config prints a guest's file, and --json a document", hint=hint)
+    if chosen.config and len(chosen.files) > 1:
+        raise HomenodeError("--config prints the file of one FILE", hint="--write changes several")
+
+
 def _parser(verb: str, *, explaining: bool) -> "ArgumentParser":
-    purpose = "Tell why guests go where they go." if explaining else "Decide where guests would go."
-    made = parser(verb, f"{purpose} Nothing is changed.", examples=_EXAMPLES.replace("place", verb))
+    purpose = (
+        "Tell why guests go where they go. Nothing is changed."
+        if explaining
+        else "Decide where guests would go. Nothing is changed but, with --write, their files."
+    )
+    made = parser(verb, purpose, examples=(_EXPLAINED if explaining else _EXAMPLES) + _DOCUMENT)
     add_connection(made)
     add_wishes(made)
     made.add_argument(
@@ -101,13 +174,15 @@ def _parser(verb: str, *, explaining: bool) -> "ArgumentParser":
         action="store_true",
         help="as if nothing ran there: also for descriptions that do not tell what is free",
     )
-    written = made.add_mutually_exclusive_group()
-    written.add_argument(
-        "--config", action="store_true", help="print the guest's file with the decision in it"
-    )
-    written.add_argument(
-        "--write", action="store_true", help="write the decision into the guest's file"
-    )
+    made.set_defaults(config=False, write=False)
+    if not explaining:
+        written = made.add_mutually_exclusive_group()
+        written.add_argument(
+            "--config", action="store_true", help="print the guest's file with the decision in it"
+        )
+        written.add_argument(
+            "--write", action="store_true", help="write the decision into the guest's file"
+        )
     made.add_argument(
         "--all", action="store_true", help="every candidate and every refusal, not the first few"
     )
@@ -122,8 +197,8 @@ def _parser(verb: str, *, explaining: bool) -> "ArgumentParser":
         "files",
         nargs="+",
         metavar="FILE",
-        help="guest config in xl's syntax, or libvirt's XML; of several, each is decided on as if"
-        " it came alone",
+        help="guest config in xl's syntax, or libvirt's XML (- is standard input); of several, each"
+        " is decided on as if it came alone",
     )
     return made
 

@@ -62,6 +62,36 @@ def cell_shares(request: GuestRequest, cells: Sequence[VirtualNode]) -> tuple[Me
     )
 
 
+def memory_on(problem: Problem, chosen: int) -> tuple[MemoryShare, ...]:
+    """Return the guest's memory on the chosen nodes, its virtual nodes' if it has or gets some."""
+    cells = virtual_nodes_on(problem, chosen)
+    if cells and all(cell.node is not None for cell in cells):
+        return cell_shares(problem.request, cells)
+    return memory_of(problem, chosen)
+
+
+def virtual_nodes_on(problem: Problem, chosen: int) -> tuple[VirtualNode, ...]:
+    """Return the virtual nodes that the guest has, or gets, on the chosen nodes."""
+    if is_to_be_split(problem, chosen):
+        from homenode.placement.split import split  # noqa: PLC0415 - few guests are
+
+        return split(problem, chosen) or ()
+    return virtual_nodes_of(problem, chosen)
+
+
+def is_to_be_split(problem: Problem, chosen: int) -> bool:
+    """Return whether the guest of `problem` is to have virtual nodes on the chosen nodes.
+
+    One on a single node needs none, but for a tier that is a part of its memory.
+    """
+    request, tier_kib = problem.request, problem.far.tier_kib
+    if not request.split or request.virtual_nodes:
+        return False
+    in_part = 0 < tier_kib < (request.guest_memory_kib or request.memory_kib)
+    several = bool(chosen & (chosen - 1)) and not (tier_kib and not in_part)
+    return in_part or several
+
+
 class Measures:
     """All facts of sets of nodes, not only those of a policy, as people read them."""
 

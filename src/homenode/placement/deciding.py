@@ -7,14 +7,14 @@ from homenode.guest import ExplicitNodes, GuestRequest, VirtualNode
 from homenode.placement.candidates import (
     Measures,
     affinities_of,
-    cell_shares,
-    memory_of,
-    virtual_nodes_of,
+    is_to_be_split,
+    memory_on,
+    virtual_nodes_on,
 )
 from homenode.placement.decision import Decision, Gap, Warned
 from homenode.placement.policies import Policy, Term
 from homenode.placement.problem import Problem, prepare
-from homenode.placement.remarks import not_usable, view_warnings
+from homenode.placement.remarks import not_split, not_usable, view_warnings
 from homenode.placement.search import Found, Search
 from homenode.placement.view import View
 from homenode.placement.weights import positions
@@ -37,17 +37,20 @@ def place(
     `HomenodeError` if the request names a cpupool that the host lacks.
     """
     if request.explicit is not None:
-        from homenode.placement.explicit import decide_explicit  # noqa: PLC0415 - few name nodes
+        from homenode.placement.explicit import decide_explicit  # noqa: PLC0415 - only then
 
         return decide_explicit(view, request, policy, request.explicit)
     problem = prepare(view, request, as_libxl=policy.admission == "libxl")
+    if problem.cells is not None and (request.node_count or len(problem.ids)) < problem.cells.count:
+        return _sharing(problem, policy, clock, time_limit_s)
     search = Search(problem, policy)
     found = search.find(clock=clock, time_limit_s=time_limit_s)
     if found.chosen is None:
         return _in_another_way(problem, policy, found, clock, time_limit_s)
-    cells, arranged = _virtual_nodes(problem, found.chosen)
-    matched = cells and cells[0].node is not None
-    memory = cell_shares(request, cells) if matched else memory_of(problem, found.chosen)
+    cells = virtual_nodes_on(problem, found.chosen)
+    arrangement = problem.arranged(found.chosen)
+    arranged = arrangement is None or arrangement.optimal
+    memory = memory_on(problem, found.chosen)
     warnings = view_warnings(view, request) + not_usable(problem, memory)
     return Decision(
         guest=request.name,
@@ -66,30 +69,19 @@ def place(
     )
 
 
-def _virtual_nodes(problem: Problem, chosen: int) -> tuple[tuple[VirtualNode, ...], bool]:
-    """Return the guest's virtual nodes with their nodes, and whether no order of them is better."""
-    arrangement = problem.arranged(chosen)
-    if arrangement is not None:
-        return virtual_nodes_of(problem, chosen), arrangement.optimal
-    if problem.request.split:
-        from homenode.placement.split import is_to_be_split, split  # noqa: PLC0415 - few are
-
-        if is_to_be_split(problem, chosen):
-            return split(problem, chosen) or (), True
-    return problem.request.virtual_nodes, True
-
-
 def _virtual_warnings(
     problem: Problem, chosen: int, cells: Sequence[VirtualNode], *, arranged: bool
 ) -> tuple[Warned, ...]:
     if not arranged:
         text = "which virtual node goes where was not proved to suit their distances best"
         return (Warned("virtual-nodes-not-proved", text),)
-    if problem.request.split and not cells:
-        from homenode.placement.split import is_to_be_split, not_split_text  # noqa: PLC0415 - as above
-
-        if is_to_be_split(problem, chosen):
-            return (Warned("not-split", not_split_text(problem, chosen)),)
+    count = problem.request.node_count
+    if problem.cells is not None and count not in (None, problem.cells.count):
+        needed = problem.cells.count
+        text = f"{count} nodes are asked for, and its {needed} virtual nodes need one each"
+        return (Warned("node-count-overruled", text),)
+    if is_to_be_split(problem, chosen) and not cells:
+        return (not_split(problem, chosen),)
     return ()
 
 
@@ -108,8 +100,7 @@ def _in_another_way(
 ) -> Decision:
     """Decide on a guest that was not found a place as it was wanted, or refuse it.
 
-    One that was to be split and has fewer vcpus than it needs nodes is placed whole; more virtual
-    nodes than there are nodes share nodes.
+    One that was to be split and has fewer vcpus than it needs nodes is placed whole.
     """
     view, request = problem.view, problem.request
     if request.split and request.node_count is None and found.proved:
@@ -122,20 +113,33 @@ def _in_another_way(
             )
             warned = Warned("not-split", text)
             return decision._replace(warnings=(*decision.warnings, warned))
-    if problem.cells is not None and problem.cells.count > len(problem.ids):
-        whole = request._replace(virtual_nodes=())
-        decision = place(view, whole, policy, clock=clock, time_limit_s=time_limit_s)
-        if decision.fits:
-            from homenode.placement.explicit import decide_explicit  # noqa: PLC0415 - as above
-
-            wish = ExplicitNodes(decision.nodes, policy.name)
-            dealt = decide_explicit(view, request, policy, wish)
-            return dealt._replace(reason=f"{decision.reason}; virtual nodes share nodes")
     return _refused(problem, policy, found)
+
+
+def _sharing(
+    problem: Problem,
+    policy: Policy,
+    clock: Callable[[], float] | None,
+    time_limit_s: float,
+) -> Decision:
+    """Decide on a guest with more virtual nodes than it may have nodes: they share nodes."""
+    view, request = problem.view, problem.request
+    whole = request._replace(virtual_nodes=())
+    decision = place(view, whole, policy, clock=clock, time_limit_s=time_limit_s)
+    if decision.fits:
+        from homenode.placement.explicit import decide_explicit  # noqa: PLC0415 - only then
+
+        wish = ExplicitNodes(decision.nodes, policy.name)
+        reason = f"{decision.reason}; virtual nodes share nodes"
+        return decide_explicit(view, request, policy, wish, reason=reason)
+    return decision
 
 
 def _reason(problem: Problem, policy: Policy, chosen: int, found: Found) -> str:
     size = chosen.bit_count()
+    if problem.cells is not None:
+        reason = f"the best {size} nodes for its virtual nodes by {policy.name}"
+        return reason if found.proved else f"{reason} that were found in time"
     alone = sum(problem.fits(1 << at) for at in range(len(problem.ids)))
     if size == alone == 1:
         reason = "the only node that it fits on"
@@ -159,7 +163,7 @@ def _refused(problem: Problem, policy: Policy, found: Found) -> Decision:
     if not found.proved:
         reason = "nothing was found in time"
     else:
-        from homenode.placement.shortage import what_is_short  # noqa: PLC0415 - only of refusals
+        from homenode.placement.shortage import what_is_short  # noqa: PLC0415 - only then
 
         reason = f"does not fit: {what_is_short(problem)}"
     return Decision(

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from homenode.bitmap import NodeMap
 from homenode.guest import GuestRequest
-from homenode.placement.candidates import Measures, memory_of
+from homenode.placement.candidates import Measures, memory_on
 from homenode.placement.decision import Candidate, Decision, Rejected, Remedy
 from homenode.placement.facts import FACTS, Part
 from homenode.placement.policies import Policy
@@ -74,7 +74,7 @@ def explain(  # noqa: PLR0913 - what was decided, from what, and how much to tel
     candidates = tuple(
         Candidate(
             problem.nodes(rival.part.chosen),
-            memory_of(problem, rival.part.chosen),
+            memory_on(problem, rival.part.chosen),
             measures.of(rival.part),
         )
         for rival in shown
@@ -165,6 +165,8 @@ def _what_a_node_lacks(view: View, problem: Problem, node: int) -> str:
     if problem.cells is not None:
         held = [cell for cell, fits in enumerate(problem.cells.fits) if fits >> at & 1]
         return "" if held else "none of the virtual nodes fits there"
+    if node in view.unknown_nodes(problem.request.page_kib):
+        return f"its {problem.free_word} is unknown"
     short = shortages(problem, seats=problem.seats.of[at], memory_kib=problem.memory.of[at])
     return f"alone it is {short}" if short else ""
 

@@ -1,39 +1,60 @@
 """Nodes that the user named: taken as they are, and checked.
 
 Only memory is checked: to have more vcpus than cpus there is the user's to choose. Virtual nodes
-that have no node yet are matched to those that were named; where that cannot be done they are
-dealt out onto them in turn. A guest that is to be split gets one on each of them.
+that have no node yet are matched to those that were named; where that cannot be done they share
+nodes, dealt out onto them in turn or, if that is too much for one, as there is room. A guest that
+is to be split gets one on each of them.
 """
 
 from collections.abc import Sequence
-from itertools import cycle
+from itertools import cycle, islice
 
 from homenode.bitmap import NodeMap
 from homenode.guest import ExplicitNodes, GuestRequest, VirtualNode
-from homenode.placement.candidates import Measures, affinities_of, cell_shares, memory_of
+from homenode.placement.candidates import (
+    Measures,
+    affinities_of,
+    cell_shares,
+    is_to_be_split,
+    memory_of,
+    virtual_nodes_on,
+)
+from homenode.placement.cells import cells_kib
 from homenode.placement.decision import Decision, MemoryShare, Warned
 from homenode.placement.policies import Policy
-from homenode.placement.problem import Problem, barred_nodes, prepare, required_devices
-from homenode.placement.remarks import view_warnings
+from homenode.placement.problem import (
+    Problem,
+    barred_nodes,
+    prepare,
+    required_devices,
+)
+from homenode.placement.remarks import not_split, view_warnings
 from homenode.placement.search import Search
 from homenode.placement.shortage import shortages
-from homenode.placement.split import is_to_be_split, not_split_text, split
 from homenode.placement.view import View
 from homenode.placement.weights import positions
 from homenode.units import format_memory
 
 
 def decide_explicit(
-    view: View, request: GuestRequest, policy: Policy, wish: ExplicitNodes
+    view: View,
+    request: GuestRequest,
+    policy: Policy,
+    wish: ExplicitNodes,
+    *,
+    reason: str | None = None,
 ) -> Decision:
-    """Return the decision to take the nodes of `wish`, or the refusal that says what is short."""
+    """Return the decision to take the nodes of `wish`, or the refusal that says what is short.
+
+    The `reason` is that the user named them, if it is none other.
+    """
     problem = prepare(view, request, as_libxl=policy.admission == "libxl", also=wish.nodes)
     chosen = problem.chosen(wish.nodes)
     to_split = is_to_be_split(problem, chosen)
-    cells = (split(problem, chosen) or ()) if to_split else _placed(problem, chosen)
+    cells = virtual_nodes_on(problem, chosen) if to_split else _placed(problem, chosen)
     problem = problem._replace(request=request._replace(virtual_nodes=cells), cells=None)
     short = _short_of_cells(problem, cells) if cells else _short(problem, chosen)
-    reason = f"explicit: {wish.setting} names {wish.nodes.named}"
+    reason = reason or f"explicit: {wish.setting} names {wish.nodes.named}"
     has_cpus = sum(1 << at for at in range(len(problem.ids)) if problem.cpus[at]) & chosen
     memory = cell_shares(request, cells) if cells else () if short else memory_of(problem, chosen)
     return Decision(
@@ -56,7 +77,7 @@ def decide_explicit(
 
 
 def _not_split(problem: Problem, chosen: int, *, failed: bool) -> tuple[Warned, ...]:
-    return (Warned("not-split", not_split_text(problem, chosen)),) if failed else ()
+    return (not_split(problem, chosen),) if failed else ()
 
 
 def _placed(problem: Problem, chosen: int) -> tuple[VirtualNode, ...]:
@@ -66,10 +87,32 @@ def _placed(problem: Problem, chosen: int) -> tuple[VirtualNode, ...]:
     if problem.cells is None or not ats:
         return cells
     arranged = problem.cells.among(chosen).arranged(chosen)
-    places = arranged.ats if arranged is not None else cycle(ats)
-    return tuple(
-        cell._replace(node=problem.ids[at]) for cell, at in zip(cells, places, strict=False)
-    )
+    if arranged is not None:
+        return _onto(problem, arranged.ats)
+    in_turn = _onto(problem, list(islice(cycle(ats), len(cells))))
+    if not _short_of_cells(problem, in_turn):
+        return in_turn
+    packed = _onto(problem, _packed(problem, ats))
+    return in_turn if _short_of_cells(problem, packed) else packed
+
+
+def _onto(problem: Problem, ats: Sequence[int]) -> tuple[VirtualNode, ...]:
+    cells = problem.request.virtual_nodes
+    return tuple(cell._replace(node=problem.ids[at]) for cell, at in zip(cells, ats, strict=True))
+
+
+def _packed(problem: Problem, ats: Sequence[int]) -> list[int]:
+    # The largest first, to where most is left: finds most ways to share nodes that there are.
+    request, needs = problem.request, cells_kib(problem.request)
+    sizes = [cell.page_kib or request.page_kib for cell in request.virtual_nodes]
+    left = {
+        (at, size): problem.room_kib(problem.ids[at], size) for at in ats for size in set(sizes)
+    }
+    places = [0] * len(needs)
+    for cell in sorted(range(len(needs)), key=lambda cell: -needs[cell]):
+        places[cell] = max(ats, key=lambda at: (left[at, sizes[cell]], -at))
+        left[places[cell], sizes[cell]] -= needs[cell]
+    return places
 
 
 def _few_cpus(problem: Problem, chosen: int, wish: ExplicitNodes) -> tuple[Warned, ...]:

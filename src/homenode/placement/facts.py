@@ -151,7 +151,9 @@ class Sum(Fact):
     def upper(self, part: Part, rest: int, missing: int) -> int:
         return self.weights.total(part.chosen) + self.weights.most(rest, missing)
 
-    def singles(self, ats: Sequence[int]) -> list[int]:
+    def singles(self, ats: Sequence[int]) -> list[int] | int:
+        if self.weights.uniform is not None:
+            return self.weights.uniform
         of = self.weights.of
         return [of[at] for at in ats]
 
@@ -483,10 +485,14 @@ class FarDistance(Fact):
         return self._of(part.chosen)
 
     def singles(self, ats: Sequence[int]) -> list[Ratio] | int:
+        if not self.problem.far.nodes:
+            return 0
         found = [self._of(1 << at) for at in ats]
         return [value for value in found if isinstance(value, Ratio)] or 0
 
     def attributes(self) -> Sequence[Attribute]:
+        if not self.problem.far.nodes:
+            return ()
         return [(self.problem.memory.of, -1), *((row, 1) for row in self.problem.far.reach)]
 
 

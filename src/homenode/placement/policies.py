@@ -120,6 +120,8 @@ def order_for(policy: Policy, request: GuestRequest) -> tuple[Term, ...]:
     Spilling comes before all that the policy says, for it is meant for want of memory alone. A
     guest that is to be split goes onto as few nodes as can be.
     """
+    if not (request.spill or request.split):
+        return policy.terms
     first = ("spilled",) * request.spill + ("nodes",) * request.split
     return (*(Term(name) for name in first if Term(name) != policy.terms[0]), *policy.terms)
 

@@ -63,7 +63,7 @@ class Problem(NamedTuple):
     far: Far
     required: tuple[int, ...]
     scarce: Weights
-    cells: Cells | None
+    cells: "Cells | None"
 
     @property
     def everything(self) -> int:
@@ -80,6 +80,13 @@ class Problem(NamedTuple):
         if page_kib > ORDINARY_PAGE_KIB:
             return f"in free pages of {format_page(page_kib)}"
         return "free" if self.as_libxl else "usable"
+
+    @property
+    def free_word(self) -> str:
+        """What it is of a node that may be unknown."""
+        page_kib = self.request.page_kib
+        huge = page_kib > ORDINARY_PAGE_KIB
+        return f"number of free pages of {format_page(page_kib)}" if huge else "free memory"
 
     def room_kib(self, node: int, page_kib: int) -> int:
         """Return what a node can give in pages of that size, less what is promised of it."""
@@ -227,7 +234,7 @@ def prepare(
     if any(not cell.vcpus for cell in request.virtual_nodes):
         wanted |= host.node_map - host.nodes_of(host.cpu_map) - barred
     page_kib = request.page_kib
-    if request.split:
+    if request.split and also is None:
         # Each of its nodes is to give a virtual node vcpus and memory.
         unit_kib = split_unit_kib(request)
         wanted = NodeMap(node for node in wanted if view.usable_kib(node, page_kib) >= unit_kib)

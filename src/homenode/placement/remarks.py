@@ -1,6 +1,5 @@
 """What the user should know of a decision beside the decision itself: its warnings."""
 
-from homenode.bitmap import NodeMap
 from homenode.guest import GuestRequest
 from homenode.host import ORDINARY_PAGE_KIB
 from homenode.placement.decision import MemoryShare, Warned
@@ -13,7 +12,8 @@ def view_warnings(view: View, request: GuestRequest) -> tuple[Warned, ...]:
     """Return what the user should know of the host and the guests that it was decided on."""
     page_kib, host = request.page_kib, view.host
     huge = page_kib > ORDINARY_PAGE_KIB
-    unknown = NodeMap(node.id for node in host.nodes if node.usable_in_pages_kib(page_kib) is None)
+    counted = host.node_map if _wants_far_nodes(request) else host.nodes_of(host.cpu_map)
+    unknown = view.unknown_nodes(page_kib) & counted
     found: list[Warned] = []
     if unknown and huge:
         text = f"free pages of {format_page(page_kib)} of {unknown.named} are unknown"
@@ -30,6 +30,11 @@ def view_warnings(view: View, request: GuestRequest) -> tuple[Warned, ...]:
             text = f"nobody knows on which nodes {name[:40]} is: it cannot be kept apart from it"
             found.append(Warned("apart-unknown", text))
     return tuple(found)
+
+
+def _wants_far_nodes(request: GuestRequest) -> bool:
+    far_cells = any(not cell.vcpus for cell in request.virtual_nodes)
+    return request.spill or request.tier is not None or request.explicit is not None or far_cells
 
 
 def not_usable(problem: Problem, memory: tuple[MemoryShare, ...]) -> tuple[Warned, ...]:
@@ -49,3 +54,10 @@ def not_usable(problem: Problem, memory: tuple[MemoryShare, ...]) -> tuple[Warne
         return ()
     text = f"free is not usable: {', '.join(found)} will come from other nodes"
     return (Warned("free-not-usable", text),)
+
+
+def not_split(problem: Problem, chosen: int) -> Warned:
+    """Say that there are no virtual nodes where some were wanted."""
+    nodes = problem.nodes(chosen)
+    text = f"{nodes.named} cannot have a virtual node each, with vcpus and memory: it has none"
+    return Warned("not-split", text)

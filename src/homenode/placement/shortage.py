@@ -16,6 +16,9 @@ def what_is_short(problem: Problem) -> str:
     special = _device_out_of_reach(problem) or _tier_short(problem) or _cells_short(problem)
     if special:
         return special
+    unknown = problem.view.unknown_nodes(request.page_kib)
+    if set(problem.ids) <= set(unknown):
+        return f"the {problem.free_word} of {problem.nodes(everything).named} is unknown"
     seats, memory = problem.seats.total(everything), problem.memory.total(everything)
     short = shortages(problem, seats=seats, memory_kib=memory)
     if short:
@@ -39,7 +42,9 @@ def _tier_short(problem: Problem) -> str:
     if tier is None or not far.is_short:
         return ""
     if not far.for_tier:
-        return f"no node without cpus has {tier.kind} memory for it"
+        page_kib = problem.request.page_kib
+        pages = f" in pages of {format_page(page_kib)}" if page_kib > ORDINARY_PAGE_KIB else ""
+        return f"no node without cpus has {tier.kind} memory{pages} for it"
     return (
         f"{format_memory(far.tier_kib - far.tier_room_kib)} of {tier.kind} memory short "
         f"({format_memory(far.tier_room_kib)} usable on "

@@ -62,25 +62,6 @@ def split(problem: Problem, chosen: int) -> tuple[VirtualNode, ...] | None:
     return tuple(cells)
 
 
-def is_to_be_split(problem: Problem, chosen: int) -> bool:
-    """Return whether the guest of `problem` is to have virtual nodes on the chosen nodes.
-
-    One on a single node needs none, but for a tier that is a part of its memory.
-    """
-    request, tier_kib = problem.request, problem.far.tier_kib
-    if not request.split or request.virtual_nodes:
-        return False
-    in_part = 0 < tier_kib < (request.guest_memory_kib or request.memory_kib)
-    several = bool(chosen & (chosen - 1)) and not (tier_kib and not in_part)
-    return in_part or several
-
-
-def not_split_text(problem: Problem, chosen: int) -> str:
-    """Say that there are no virtual nodes where some were wanted."""
-    nodes = problem.nodes(chosen)
-    return f"{nodes.named} cannot have a virtual node each, with vcpus and memory: it has none"
-
-
 def _dealt(count: int, room: Sequence[int]) -> list[int] | None:
     """Deal `count` things out as evenly as `room` allows; None if there is too little of it."""
     dealt, left = [0] * len(room), count

@@ -96,6 +96,12 @@ class View(NamedTuple):
             return self.host.nodes_by_id[node].free_kib or 0
         return self.host.nodes_by_id[node].usable_in_pages_kib(page_kib) or 0
 
+    def unknown_nodes(self, page_kib: int = 4) -> NodeMap:
+        """Return the nodes of which nobody tells how much of such memory is free."""
+        return NodeMap(
+            node.id for node in self.host.nodes if node.usable_in_pages_kib(page_kib) is None
+        )
+
     def owed_kib(self, node: int, page_kib: int = 4) -> int:
         """Return what of that is promised to guests that do not have it yet."""
         if page_kib <= ORDINARY_PAGE_KIB:
