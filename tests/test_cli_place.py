@@ -195,3 +195,22 @@ def test_the_module_runs_as_a_program_and_survives_a_closed_pipe():
         program.stdout.close()
         assert program.stderr.read() == b""
         assert program.wait() == 0
+
+
+def test_nothing_is_compiled_on_the_way_to_an_answer():
+    # The first compilation in a process takes a millisecond: a record with an annotation in quotes
+    # is enough for one.
+    program = """
+import builtins, sys
+def refuse(source, *_, **__):
+    raise AssertionError(f"compiled: {source!r}")
+builtins.compile = refuse
+from homenode.cli.main import main
+sys.exit(main(["place", "-c", sys.argv[1], sys.argv[2]]))
+"""
+    capture = f"capture:{CAPTURES / 'n8/empty/xl-info-n.txt'}"
+    guest = str(CAPTURES / "n8/guests/c.cfg")
+    ran = subprocess.run(
+        [sys.executable, "-c", program, capture, guest], capture_output=True, text=True, check=False
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")

@@ -63,7 +63,7 @@ class Problem(NamedTuple):
     far: Far
     required: tuple[int, ...]
     scarce: Weights
-    cells: "Cells | None"
+    cells: Cells | None
 
     @property
     def everything(self) -> int:
