@@ -16,7 +16,7 @@ from homenode.drivers.base import Snapshot
 from homenode.errors import HomenodeError, ParseError
 from homenode.formats import xen_debug_keys, xl_info
 from homenode.formats.columns import whole_number
-from homenode.formats.described import with_doubts
+from homenode.formats.doubts import with_doubts
 from homenode.formats.xen_debug_keys import DomainPages, NumaDump
 from homenode.formats.xl_info import XlInfo
 from homenode.guest import Guest, GuestState, MemoryByNode, Vcpu

@@ -40,8 +40,8 @@ from homenode.formats.described import (
     refuse_too_many,
     thread_in,
     with_consistent_cores,
-    with_doubts,
 )
+from homenode.formats.doubts import with_doubts
 from homenode.formats.table import LARGEST_NUMBER
 from homenode.host import Cpu, Device, Host, Node, NodeKind, PagePool
 
