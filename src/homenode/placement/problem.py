@@ -11,7 +11,7 @@ from homenode.bitmap import CpuMap, NodeMap
 from homenode.guest import Guest, GuestRequest, NearDevice, VirtualNode
 from homenode.host import LEVELS, ORDINARY_PAGE_KIB, UNREACHABLE_DISTANCE, Host
 from homenode.placement.far import Far, far_of
-from homenode.placement.view import View
+from homenode.placement.view import View, equal_shares
 from homenode.placement.virtual import Arrangement, Cells
 from homenode.placement.weights import Pairs, Weights, positions, twins_of
 from homenode.units import format_memory
@@ -104,6 +104,12 @@ class Problem(NamedTuple):
         """Virtual nodes that are made have whole units of this."""
         return split_unit_kib(self.request)
 
+    def split_beside_kib(self, count: int) -> int:
+        """Return what each of `count` virtual nodes that are made has beside it: `overheads_kib`."""
+        request = self.request
+        own_kib = request.guest_memory_kib or request.memory_kib
+        return -(-max(0, request.memory_kib - own_kib) // count)
+
     @property
     def is_hopeless(self) -> bool:
         """Whether it is plain without a search that no set of nodes can hold the guest."""
@@ -146,6 +152,12 @@ class Problem(NamedTuple):
             return self._cell_shares_kib(chosen)
         if self.spilled_kib(chosen):
             return [self.memory.of[at] for at in positions(chosen)]
+        if self.request.split and chosen & (chosen - 1):
+            # Each virtual node has its memory from its node alone, in whole units.
+            beside_kib, unit_kib = self.split_beside_kib(chosen.bit_count()), self.split_unit_kib
+            own = [max(0, self.memory.of[at] - beside_kib) for at in positions(chosen)]
+            room = [kib // unit_kib * unit_kib + beside_kib for kib in own]
+            return equal_shares(self.request._replace(memory_kib=self.home_kib), room)
         given = [self.unclaimed[at] for at in positions(chosen)]
         return list(self.view.share_rule(self.request._replace(memory_kib=self.home_kib), given))
 
@@ -326,17 +338,24 @@ def _scarce_devices(host: Host, request: GuestRequest, ids: tuple[int, ...]) -> 
 # -- virtual nodes --
 
 
-def overhead_kib(request: GuestRequest, cells: Sequence[VirtualNode]) -> int:
-    """Return what is needed beside the memory of the virtual nodes; it counts with the first."""
-    return max(0, request.memory_kib - sum(cell.memory_kib for cell in cells))
+def overheads_kib(request: GuestRequest, cells: Sequence[VirtualNode]) -> list[int]:
+    """Return what is needed on the node of each virtual node beside its memory.
+
+    It comes from the nodes where the guest has cpus, from one after the other (Xen), or from any
+    of them (Linux): those of virtual nodes with vcpus give a like part each.
+    """
+    overhead_kib = max(0, request.memory_kib - sum(cell.memory_kib for cell in cells))
+    giving = [place for place, cell in enumerate(cells) if cell.vcpus] or range(len(cells))
+    parts = [0] * len(cells)
+    for place in giving:
+        parts[place] = -(-overhead_kib // len(giving))
+    return parts
 
 
 def cells_kib(request: GuestRequest) -> list[int]:
-    """Return what each virtual node takes from its node, the overhead with the first."""
-    needs = [cell.memory_kib for cell in request.virtual_nodes]
-    if needs:
-        needs[0] += overhead_kib(request, request.virtual_nodes)
-    return needs
+    """Return what each virtual node takes from its node, the overhead there included."""
+    beside = overheads_kib(request, request.virtual_nodes)
+    return [cell.memory_kib + kib for cell, kib in zip(request.virtual_nodes, beside, strict=True)]
 
 
 def _cells(  # noqa: PLR0913 - the guest, and what its nodes have
@@ -357,13 +376,12 @@ def _cells(  # noqa: PLR0913 - the guest, and what its nodes have
         for node in ids
         for size in sizes
     }
-    needs = cells_kib(request)
     fits = []
-    for place, cell in enumerate(cells):
+    for cell, overhead_kib in zip(cells, overheads_kib(request, cells), strict=True):
         size = cell.page_kib or request.page_kib
         huge = size > ORDINARY_PAGE_KIB
-        kib = cell.memory_kib if huge else needs[place]
-        beside = overhead_kib(request, cells) if huge and not place else 0
+        kib = cell.memory_kib if huge else cell.memory_kib + overhead_kib
+        beside = overhead_kib if huge else 0
         fits.append(
             sum(
                 1 << at
