@@ -105,7 +105,7 @@ class Problem(NamedTuple):
         return split_unit_kib(self.request)
 
     def split_beside_kib(self, count: int) -> int:
-        """Return what each of `count` virtual nodes that are made has beside it: `overheads_kib`."""
+        """Return what is needed beside each of `count` virtual nodes that are made."""
         request = self.request
         own_kib = request.guest_memory_kib or request.memory_kib
         return -(-max(0, request.memory_kib - own_kib) // count)
