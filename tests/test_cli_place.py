@@ -80,7 +80,7 @@ def test_virtual_nodes_are_in_the_document_with_the_nodes_they_name(run, guest):
         '["pnode=3", "size=64", "vcpus=0", "vdistances=10,20"]',
         '["pnode=4", "size=64", "vcpus=1", "vdistances=20,10"]',
     ]
-    config = guest(type='"pvh"', memory="128", vnuma=f"[{', '.join(cells)}]")
+    config = guest(type='"hvm"', memory="128", vnuma=f"[{', '.join(cells)}]")
     document = json.loads(run("place", "-c", HOST, "--json", config)[1])
     assert [cell["node"] for cell in document["virtual_nodes"]] == [3, 4]
     assert [cell["vcpus"] for cell in document["virtual_nodes"]] == ["0", "1"]

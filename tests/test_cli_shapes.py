@@ -54,7 +54,7 @@ def tiers():
 
 
 def xl(*lines, memory=512, vcpus=2):
-    text = "\n".join(['name = "g"', 'type = "pvh"', f"memory = {memory}", f"vcpus = {vcpus}"])
+    text = "\n".join(['name = "g"', 'type = "hvm"', f"memory = {memory}", f"vcpus = {vcpus}"])
     Path("g.cfg").write_text("\n".join([text, *lines, ""]), encoding="utf-8")
     return Path("g.cfg")
 

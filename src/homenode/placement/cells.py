@@ -1,7 +1,7 @@
 """The virtual nodes of a request on a host: which of them fits on which node.
 
 A virtual node fits on a node that has cpus for its vcpus, each of which may run there, and memory
-in pages of its size. What the hypervisor needs beside them counts with the first.
+in pages of its size, with its part of what the hypervisor needs beside it.
 """
 
 from collections.abc import Sequence
@@ -25,17 +25,24 @@ class Places(NamedTuple):
     distances: Sequence[Sequence[int]]
 
 
-def overhead_kib(request: GuestRequest, cells: Sequence[VirtualNode]) -> int:
-    """Return what is needed beside the memory of the virtual nodes."""
-    return max(0, request.memory_kib - sum(cell.memory_kib for cell in cells))
+def overheads_kib(request: GuestRequest, cells: Sequence[VirtualNode]) -> list[int]:
+    """Return what is needed on the node of each virtual node beside its memory.
+
+    It comes from the nodes where the guest has cpus, from one after the other (Xen), or from any
+    of them (Linux): those of virtual nodes with vcpus give a like part each.
+    """
+    overhead_kib = max(0, request.memory_kib - sum(cell.memory_kib for cell in cells))
+    giving = [place for place, cell in enumerate(cells) if cell.vcpus] or range(len(cells))
+    parts = [0] * len(cells)
+    for place in giving:
+        parts[place] = -(-overhead_kib // len(giving))
+    return parts
 
 
 def cells_kib(request: GuestRequest) -> list[int]:
-    """Return what each virtual node takes from its node, the overhead with the first."""
-    needs = [cell.memory_kib for cell in request.virtual_nodes]
-    if needs:
-        needs[0] += overhead_kib(request, request.virtual_nodes)
-    return needs
+    """Return what each virtual node takes from its node, the overhead there included."""
+    beside = overheads_kib(request, request.virtual_nodes)
+    return [cell.memory_kib + kib for cell, kib in zip(request.virtual_nodes, beside, strict=True)]
 
 
 def cells_of(view: View, request: GuestRequest, places: Places, *, as_libxl: bool) -> Cells | None:
@@ -53,8 +60,8 @@ def cells_of(view: View, request: GuestRequest, places: Places, *, as_libxl: boo
         for size in sizes
     }
     fits = []
-    for number, cell in enumerate(cells):
-        needs = _needs_kib(request, number)
+    for cell, beside_kib in zip(cells, overheads_kib(request, cells), strict=True):
+        needs = _needs_kib(request, cell, beside_kib)
         fits.append(
             sum(
                 1 << at
@@ -70,15 +77,12 @@ def cells_of(view: View, request: GuestRequest, places: Places, *, as_libxl: boo
     return Cells(fits, distances, places.distances)
 
 
-def _needs_kib(request: GuestRequest, number: int) -> dict[int, int]:
-    # What a virtual node takes, by size of page: the overhead is never in huge ones.
-    cells = request.virtual_nodes
-    size = cells[number].page_kib or request.page_kib
-    needs = {size: cells[number].memory_kib}
-    if not number:
-        beside = _ORDINARY_KIB if size > ORDINARY_PAGE_KIB else size
-        needs[beside] = needs.get(beside, 0) + overhead_kib(request, cells)
-    return needs
+def _needs_kib(request: GuestRequest, cell: VirtualNode, beside_kib: int) -> dict[int, int]:
+    # What a virtual node takes, by size of page: what is needed beside it is never in huge ones.
+    size = cell.page_kib or request.page_kib
+    if size > ORDINARY_PAGE_KIB:
+        return {size: cell.memory_kib, _ORDINARY_KIB: beside_kib}
+    return {size: cell.memory_kib + beside_kib}
 
 
 def _may_run(request: GuestRequest, cell: VirtualNode, cpus: CpuMap) -> bool:

@@ -10,7 +10,7 @@ from homenode.bitmap import CpuMap, NodeMap
 from homenode.guest import Guest, GuestRequest, NearDevice
 from homenode.host import LEVELS, ORDINARY_PAGE_KIB, UNREACHABLE_DISTANCE, Host
 from homenode.placement.far import Far, far_of
-from homenode.placement.view import View
+from homenode.placement.view import View, equal_shares
 from homenode.placement.weights import Pairs, Weights, positions, twins_of
 from homenode.units import format_page
 
@@ -116,6 +116,12 @@ class Problem(NamedTuple):
         """Virtual nodes that are made have whole units of this."""
         return split_unit_kib(self.request)
 
+    def split_beside_kib(self, count: int) -> int:
+        """Return what is needed beside each of `count` virtual nodes that are made."""
+        request = self.request
+        own_kib = request.guest_memory_kib or request.memory_kib
+        return -(-max(0, request.memory_kib - own_kib) // count)
+
     @property
     def is_hopeless(self) -> bool:
         """Whether it is plain without a search that no set of nodes can hold the guest."""
@@ -160,6 +166,12 @@ class Problem(NamedTuple):
             return self._cell_shares_kib(chosen)
         if self.spilled_kib(chosen):
             return [self.memory.of[at] for at in positions(chosen)]
+        if self.request.split and chosen & (chosen - 1):
+            # Each virtual node has its memory from its node alone, in whole units.
+            beside_kib, unit_kib = self.split_beside_kib(chosen.bit_count()), self.split_unit_kib
+            own = [max(0, self.memory.of[at] - beside_kib) for at in positions(chosen)]
+            room = [kib // unit_kib * unit_kib + beside_kib for kib in own]
+            return equal_shares(self.request._replace(memory_kib=self.home_kib), room)
         given = [self.unclaimed[at] for at in positions(chosen)]
         return list(self.view.share_rule(self.request._replace(memory_kib=self.home_kib), given))
 
