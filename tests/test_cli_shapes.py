@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import stat
 from pathlib import Path
 from threading import Thread
@@ -424,3 +425,22 @@ def test_more_virtual_nodes_than_nodes_share_them_as_they_fit(run, sizes, nodes,
         assert "share nodes" in made["reason"]
     else:
         assert "does not fit" in made["reason"]
+
+
+def test_pages_that_are_short_can_be_made(run, tiers):
+    guest = xml(memory=20 << 10)
+    wishes = ["--huge-pages", "2MiB", "--nodes", "0"]
+    status, out, _ = run("place", tiers, *wishes, guest)
+    assert status == ExitStatus.DOES_NOT_FIT
+    assert "make 2048 more pages of 2 MiB on node 0: node 0" in out
+    host = Path("tiers.toml")
+    made = re.sub(r'"2MiB" = 8192', '"2MiB" = 10240', host.read_text(encoding="utf-8"), count=1)
+    host.write_text(made, encoding="utf-8")
+    assert run("place", tiers, *wishes, guest)[0] == ExitStatus.DONE
+
+
+def test_one_word_says_everywhere_that_there_are_to_be_no_virtual_nodes(run, tiers):
+    guests = [xl('virtual_nodes = "none"'), xml(placement='virtual-nodes="none"')]
+    for guest in guests:
+        made = document(run("place", tiers, "--virtual-nodes", "none", "--json", guest))
+        assert made["virtual_nodes"] == []

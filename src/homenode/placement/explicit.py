@@ -119,8 +119,8 @@ def _packed(problem: Problem, ats: Sequence[int]) -> list[int]:
 
 def _few_cpus(problem: Problem, chosen: int, wish: ExplicitNodes) -> tuple[Warned, ...]:
     seats, vcpus = problem.seats.total(chosen), problem.request.vcpus
-    if seats >= vcpus:
-        return ()
+    if seats >= vcpus or not seats:
+        return ()  # where there are none at all, the nodes are for its memory alone
     text = f"{wish.nodes.named}: {seats} {problem.seat_word} for the guest's {vcpus} vcpus"
     return (Warned("fewer-cpus-than-vcpus", text),)
 
