@@ -357,7 +357,7 @@ def test_pools_of_nodes_without_cpus_matter_to_guests_that_want_them_alone(run, 
 
 def test_a_guest_on_a_node_without_cpus_is_told_of(run, tiers):
     out = run("place", tiers, "--nodes", "9", xml())[1]
-    assert out.startswith("g: memory on node 9, vcpus anywhere")
+    assert out.startswith("g: memory on node 9, vcpus elsewhere")
 
 
 def test_the_memory_of_the_chosen_candidate_is_that_of_the_decision(run):
@@ -444,3 +444,34 @@ def test_one_word_says_everywhere_that_there_are_to_be_no_virtual_nodes(run, tie
     for guest in guests:
         made = document(run("place", tiers, "--virtual-nodes", "none", "--json", guest))
         assert made["virtual_nodes"] == []
+
+
+def test_nodes_without_cpus_that_are_named_beside_others_are_where_the_tier_is(run, tiers):
+    wishes = ["--nodes", "2,6", "--tier", "cxl:256MiB", "--json"]
+    made = document(run("place", tiers, *wishes, xml()))
+    assert (made["nodes"], by_node(made)[6]) == ([2], 256 << 10)
+    out = run("place", tiers, "--nodes", "2,9", "--tier", "cxl:256MiB", xml())
+    assert out[0] == ExitStatus.DOES_NOT_FIT
+    assert "no node without cpus has cxl memory" in out[1]
+
+
+@pytest.mark.parametrize(
+    "wishes",
+    [
+        ["--tier", "cxl"],
+        ["--tier", "cxl:256MiB"],
+        ["--spill", "--exclude", "0-2"],
+        ["--spill"],
+        ["--spill", "--exclude", "1-3", "--nodes", "0,5"],
+        ["--near", "97:00.0", "--near", "17:00.0", "--devices", "required"],
+        ["--nodes", "9"],
+    ],
+)
+def test_what_was_written_is_read_as_it_was_meant_and_written_alike(run, tiers, wishes):
+    guest = xml(memory=(60 if "9" in wishes else 100) << 10)
+    first = document(run("place", tiers, *wishes, "--write", "--json", guest))
+    written = guest.read_bytes()
+    again = document(run("place", tiers, "--write", "--json", guest))
+    assert again["nodes"] == first["nodes"]
+    assert by_node(again) == by_node(first)
+    assert guest.read_bytes() == written

@@ -30,7 +30,7 @@ from homenode.placement.problem import (
 )
 from homenode.placement.remarks import not_split, view_warnings
 from homenode.placement.search import Search
-from homenode.placement.shortage import shortages
+from homenode.placement.shortage import shortages, tier_short
 from homenode.placement.view import View
 from homenode.placement.virtual import Cells
 from homenode.placement.weights import positions
@@ -54,7 +54,8 @@ def decide_explicit(
     to_split = is_to_be_split(problem, chosen)
     cells = virtual_nodes_on(problem, chosen) if to_split else _placed(problem, chosen)
     problem = problem._replace(request=request._replace(virtual_nodes=cells), cells=None)
-    short = _short_of_cells(problem, cells) if cells else _short(problem, chosen)
+    short = tier_short(problem)
+    short = short or (_short_of_cells(problem, cells) if cells else _short(problem, chosen))
     reason = reason or f"explicit: {wish.setting} names {wish.nodes.named}"
     has_cpus = sum(1 << at for at in range(len(problem.ids)) if problem.cpus[at]) & chosen
     memory = cell_shares(request, cells) if cells else () if short else memory_of(problem, chosen)

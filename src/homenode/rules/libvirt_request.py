@@ -345,7 +345,10 @@ def _with_wishes(
         return asked
     first, *others = wishes
     for wish in others:
-        if wish.setting != "vcpupin" and not wish.nodes <= first.nodes:
+        beyond = wish.nodes - first.nodes
+        if asked.tier is not None or asked.spill:
+            beyond &= host.nodes_of(host.cpu_map)  # the others are where the tier is
+        if wish.setting != "vcpupin" and beyond:
             warnings.append(_overruled(wish, f"{first.setting}, which names {first.nodes}"))
     if first.setting == "nodes":
         asked = with_nodes(asked, first, host)
