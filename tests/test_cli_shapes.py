@@ -475,3 +475,20 @@ def test_what_was_written_is_read_as_it_was_meant_and_written_alike(run, tiers, 
     assert again["nodes"] == first["nodes"]
     assert by_node(again) == by_node(first)
     assert guest.read_bytes() == written
+
+
+def test_a_node_without_cpus_that_is_named_alone_has_all_of_the_memory(run, tiers):
+    wishes = ["--nodes", "9", "--tier", "hbm:64MiB", "--virtual-nodes", "auto"]
+    for size in (512, 100 << 10):
+        status, out, _ = run("explain", tiers, *wishes, xml(memory=size))
+        assert status == (ExitStatus.DONE if size == 512 else ExitStatus.DOES_NOT_FIT)
+        assert "[tier-overruled]" in out
+
+
+def test_an_exclusive_guest_has_its_pins_on_the_nodes_of_its_virtual_nodes(run):
+    cells = 'vnuma = [["size=256", "vcpus=0-39"], ["size=256", "vcpus=40-41"]]'
+    guest = xl(cells, vcpus=42)
+    made = document(run("place", EPYC, "--nodes", "0-1", "--exclusive", "--json", guest))
+    hard = {line["vcpus"]: line["hard"] for line in made["vcpus"]}
+    assert hard["32-39"] == "0-31", "more vcpus than cpus: all that the node has"
+    assert hard["40"] == "32"

@@ -49,6 +49,10 @@ def decide_explicit(
 
     The `reason` is that the user named them, if it is none other.
     """
+    alone = wish.nodes.isdisjoint(view.host.nodes_of(view.host.cpu_map))
+    overruled = _overruled_tier(request, wish) if alone and request.tier is not None else ()
+    if alone:
+        request = request._replace(tier=None, spill=False, split=False)
     problem = prepare(view, request, as_libxl=policy.admission == "libxl", also=wish.nodes)
     chosen = problem.chosen(wish.nodes)
     to_split = is_to_be_split(problem, chosen)
@@ -71,11 +75,18 @@ def decide_explicit(
         reason=f"{reason}, but it does not fit: {short}" if short else reason,
         facts=Measures(problem).of(Search(problem, policy).part_of(chosen)),
         virtual_nodes=cells,
-        warnings=view_warnings(view, request)
+        warnings=overruled
+        + view_warnings(view, request)
         + _few_cpus(problem, chosen, wish)
         + _against_wishes(problem, chosen, wish)
         + _not_split(problem, chosen, failed=to_split and not cells and not short),
     )
+
+
+def _overruled_tier(request: GuestRequest, wish: ExplicitNodes) -> tuple[Warned, ...]:
+    kind = "" if request.tier is None else request.tier.kind
+    text = f"{wish.setting} names {wish.nodes.named} for all of its memory, not {kind} memory alone"
+    return (Warned("tier-overruled", text),)
 
 
 def _not_split(problem: Problem, chosen: int, *, failed: bool) -> tuple[Warned, ...]:

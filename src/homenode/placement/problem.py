@@ -229,8 +229,11 @@ def prepare(
         wanted |= also & host.node_map
         if request.tier is not None or request.spill:
             # Named beside nodes with cpus, nodes without are where the tier is, or what spills.
-            far_named = also & host.node_map - host.nodes_of(host.cpu_map)
-            wanted = wanted - far_named or wanted
+            with_cpus = host.nodes_of(host.cpu_map)
+            far_named = (
+                NodeMap() if also.isdisjoint(with_cpus) else also & host.node_map - with_cpus
+            )
+            wanted -= far_named
     if any(not cell.vcpus for cell in request.virtual_nodes):
         wanted |= host.node_map - host.nodes_of(host.cpu_map) - barred
     page_kib = request.page_kib

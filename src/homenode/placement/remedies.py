@@ -233,10 +233,25 @@ class _Trial:
 
     def _fits_with_free(self, node: int, kib: int) -> bool:
         view = self._with_free(node, kib)
-        if self.request.explicit is not None or not self._adds_up:
+        if not self._adds_up:
+            return self._fits_somewhere(view, self.request)
+        if self.request.explicit is not None:
             return self.again(self.request, view) is not None
         problem = prepare(view, self.request, as_libxl=self.policy.admission == "libxl")
         return problem.fits(problem.everything)
+
+    def _fits_somewhere(self, view: View, request: GuestRequest) -> bool:
+        """Return whether `again` would find a place, without looking for the best order there."""
+        chosen = (
+            request.explicit
+            or request.node_count
+            or any(device.required for device in request.devices)
+        )
+        if request.virtual_nodes and not chosen:
+            problem = prepare(view, request, as_libxl=self.policy.admission == "libxl")
+            if problem.cells is not None and problem.cells.count <= len(problem.ids):
+                return problem.cells.can_be_matched
+        return self.again(request, view) is not None
 
     def smaller_altogether(self) -> Iterator[Remedy]:
         request = self.request
@@ -276,7 +291,7 @@ class _Trial:
         if request.explicit is not None:
             return self.again(request) is not None
         if request.virtual_nodes:
-            return self.again(request) is not None
+            return self._fits_somewhere(self.view, request)
         problem = self.problem.asked(request)
         if self._adds_up:
             return problem.fits(problem.everything)

@@ -18,12 +18,17 @@ any order of seven cells, and said if that did not suffice.
 """
 
 from collections.abc import Sequence
+from operator import mul
 from typing import NamedTuple
 
-from homenode.placement.weights import positions
+from homenode.placement.weights import positions, twins_of
 
 MOST_STEPS = 20_000
-"""Partial arrangements of cells that are looked at before the best so far is taken."""
+"""Partial arrangements of eight cells that are looked at before the best so far is taken; of more
+cells fewer, since each takes longer: always about a quarter of a second."""
+
+_STEP = 8**2
+"""What a step takes with eight cells, in steps with one."""
 
 
 def match(fits: Sequence[int]) -> list[int] | None:
@@ -183,6 +188,9 @@ class _Arranging:
     What is minimised is the sum over pairs of cells of their nearness (the largest distance
     between cells less theirs) times the distance of their nodes: by the rearrangement inequality
     that is least where the nearest cells have the nearest nodes.
+
+    Inside, nodes are places: the n-th of the set. A row of `paid` has what a cell pays at each
+    place for its pairs with the cells that have a place already.
     """
 
     def __init__(
@@ -191,61 +199,97 @@ class _Arranging:
         distances: Sequence[Sequence[int]],
         pairs: Sequence[Sequence[int]],
     ) -> None:
-        count = len(fits)
-        most = max(max(row) for row in distances)
-        self.fits = fits
-        self.pairs = pairs
-        # The nearer way counts where the two directions differ: both cells want it.
-        self.near = [
-            [most - min(distances[a][b], distances[b][a]) for b in range(count)]
-            for a in range(count)
+        cells = range(len(fits))
+        chosen = 0
+        for mine in fits:
+            chosen |= mine
+        self.ats = list(positions(chosen))
+        self.fits = [
+            sum(1 << place for place, at in enumerate(self.ats) if mine >> at & 1) for mine in fits
         ]
-        self.steps = 0
+        self.lengths = [[pairs[one][other] for other in self.ats] for one in self.ats]
+        most = max(max(row) for row in distances)
+        # The nearer way counts where the two directions differ: both cells want it.
+        apart = [[min(distances[a][b], distances[b][a]) for b in cells] for a in cells]
+        self.near = [[most - far for far in row] for row in apart]
+        self.earlier = _earlier_twins(fits, apart)
+        self.among_open = self._least_among_open()
+        self.left = MOST_STEPS * _STEP // max(1, len(fits) ** 2)
         self.least: int | None = None
         self.found: list[int] = []
 
     def best(self, first: list[int]) -> Arrangement:
-        self.found, self.least = first, self._cost_of(first)
-        optimal = self._walk([], 0, 0)
-        return Arrangement(self.found, optimal)
+        nothing = [[0] * len(self.ats) for _ in self.fits]
+        places = [self.ats.index(at) for at in first]
+        paid, self.least = nothing, 0
+        for cell, place in enumerate(places):
+            self.least += paid[cell][place]
+            paid = self._paid(paid, cell, place)
+        self.found = places
+        optimal = self._walk([], 0, 0, nothing)
+        return Arrangement([self.ats[place] for place in self.found], optimal)
 
-    def _cost_of(self, ats: Sequence[int]) -> int:
-        return sum(self._added(ats[:cell], ats[cell]) for cell in range(len(ats)))
+    def _paid(self, paid: list[list[int]], cell: int, place: int) -> list[list[int]]:
+        """Return `paid` once `cell` has that place."""
+        then, lengths = paid[: cell + 1], self.lengths[place]
+        for row, near in zip(paid[cell + 1 :], self.near[cell][cell + 1 :], strict=True):
+            if near:
+                row = [cost + near * far for cost, far in zip(row, lengths, strict=True)]  # noqa: PLW2901 - a new one
+            then.append(row)
+        return then
 
-    def _added(self, before: Sequence[int], at: int) -> int:
-        near, row = self.near[len(before)], self.pairs[at]
-        return sum(near[cell] * row[other] for cell, other in enumerate(before))
-
-    def _walk(self, ats: list[int], taken: int, cost: int) -> bool:
-        # Whether all orders that begin with `ats` are known to be no better than the best.
-        self.steps += 1
-        if self.steps > MOST_STEPS:
-            return False
-        cell = len(ats)
+    def _walk(self, places: list[int], taken: int, cost: int, paid: list[list[int]]) -> bool:
+        # Whether all orders that begin with `places` are known to be no better than the best.
+        cell = len(places)
         if cell == len(self.fits):
             if self.least is None or cost < self.least:
-                self.least, self.found = cost, list(ats)
+                self.least, self.found = cost, places
             return True
-        options = sorted(
-            (cost + self._added(ats, at), at) for at in positions(self.fits[cell] & ~taken)
-        )
+        free = self.fits[cell] & ~taken
+        twin = self.earlier[cell]
+        if twin is not None:
+            free &= -2 << places[twin]
         proved = True
-        for total, at in options:
-            if self.least is not None and total + self._at_least([*ats, at]) >= self.least:
+        for total, place in sorted((cost + paid[cell][at], at) for at in positions(free)):
+            self.left -= 1
+            if self.left < 0:
+                return False
+            then, now_taken = self._paid(paid, cell, place), taken | 1 << place
+            least = total + self._at_least(then, cell + 1, now_taken)
+            if self.least is not None and least >= self.least:
                 continue
-            proved = self._walk([*ats, at], taken | 1 << at, total) and proved
+            proved = self._walk([*places, place], now_taken, total, then) and proved
         return proved
 
-    def _at_least(self, ats: Sequence[int]) -> int:
-        # What each open cell pays at least for its pairs with those that have a node.
-        taken = set(ats)
-        total = 0
-        for cell in range(len(ats), len(self.fits)):
-            near = self.near[cell]
-            costs = [
-                sum(near[other] * self.pairs[at][place] for other, place in enumerate(ats))
-                for at in positions(self.fits[cell])
-                if at not in taken
-            ]
-            total += min(costs, default=0)
+    def _at_least(self, paid: list[list[int]], cell: int, taken: int) -> int:
+        # What each open cell pays at least for its pairs with those that have a place, and all of
+        # them among themselves.
+        total = self.among_open[cell]
+        for row, mine in zip(paid[cell:], self.fits[cell:], strict=True):
+            total += min([row[place] for place in positions(mine & ~taken)], default=0)
         return total
+
+    def _least_among_open(self) -> list[int]:
+        # By the rearrangement inequality: the nearest pairs of cells at the shortest distances.
+        count = len(self.fits)
+        lengths = sorted(self.lengths[a][b] for a in range(len(self.ats)) for b in range(a))
+        least = []
+        for cell in range(count + 1):
+            near = [self.near[a][b] for a in range(cell, count) for b in range(a + 1, count)]
+            near.sort(reverse=True)
+            least.append(sum(map(mul, near, lengths)))
+        return least
+
+
+def _earlier_twins(fits: Sequence[int], apart: Sequence[Sequence[int]]) -> list[int | None]:
+    """Return for each cell the last one before it that can change places with it, None if none.
+
+    Of cells that can, the earlier one has the earlier node: any other order is as good as that.
+    """
+    earlier: list[int | None] = [None] * len(fits)
+    for twins in twins_of([apart]):
+        last: dict[int, int] = {}
+        for cell in positions(twins):
+            earlier[cell] = last.get(fits[cell])
+            last[fits[cell]] = cell
+    return earlier
