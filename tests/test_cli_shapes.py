@@ -492,3 +492,11 @@ def test_an_exclusive_guest_has_its_pins_on_the_nodes_of_its_virtual_nodes(run):
     hard = {line["vcpus"]: line["hard"] for line in made["vcpus"]}
     assert hard["32-39"] == "0-31", "more vcpus than cpus: all that the node has"
     assert hard["40"] == "32"
+
+
+def test_a_guest_that_could_not_be_split_is_explained_as_it_was_placed(run):
+    wishes = ["--exclude", "0-1", "--spill", "--virtual-nodes", "auto"]
+    made = document(run("explain", UNEVEN, *wishes, "--json", xml()))
+    assert (made["nodes"], list(by_node(made))) == ([4], [9])
+    assert made["candidates"][0]["memory"] == made["memory"]
+    assert "not-split" in {warned["code"] for warned in made["warnings"]}
