@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import stat
 from pathlib import Path
 from threading import Thread
@@ -356,7 +357,7 @@ def test_pools_of_nodes_without_cpus_matter_to_guests_that_want_them_alone(run, 
 
 def test_a_guest_on_a_node_without_cpus_is_told_of(run, tiers):
     out = run("place", tiers, "--nodes", "9", xml())[1]
-    assert out.startswith("g: memory on node 9, vcpus anywhere")
+    assert out.startswith("g: memory on node 9, vcpus elsewhere")
 
 
 def test_the_memory_of_the_chosen_candidate_is_that_of_the_decision(run):
@@ -424,3 +425,78 @@ def test_more_virtual_nodes_than_nodes_share_them_as_they_fit(run, sizes, nodes,
         assert "share nodes" in made["reason"]
     else:
         assert "does not fit" in made["reason"]
+
+
+def test_pages_that_are_short_can_be_made(run, tiers):
+    guest = xml(memory=20 << 10)
+    wishes = ["--huge-pages", "2MiB", "--nodes", "0"]
+    status, out, _ = run("place", tiers, *wishes, guest)
+    assert status == ExitStatus.DOES_NOT_FIT
+    assert "make 2048 more pages of 2 MiB on node 0: node 0" in out
+    host = Path("tiers.toml")
+    made = re.sub(r'"2MiB" = 8192', '"2MiB" = 10240', host.read_text(encoding="utf-8"), count=1)
+    host.write_text(made, encoding="utf-8")
+    assert run("place", tiers, *wishes, guest)[0] == ExitStatus.DONE
+
+
+def test_one_word_says_everywhere_that_there_are_to_be_no_virtual_nodes(run, tiers):
+    guests = [xl('virtual_nodes = "none"'), xml(placement='virtual-nodes="none"')]
+    for guest in guests:
+        made = document(run("place", tiers, "--virtual-nodes", "none", "--json", guest))
+        assert made["virtual_nodes"] == []
+
+
+def test_nodes_without_cpus_that_are_named_beside_others_are_where_the_tier_is(run, tiers):
+    wishes = ["--nodes", "2,6", "--tier", "cxl:256MiB", "--json"]
+    made = document(run("place", tiers, *wishes, xml()))
+    assert (made["nodes"], by_node(made)[6]) == ([2], 256 << 10)
+    out = run("place", tiers, "--nodes", "2,9", "--tier", "cxl:256MiB", xml())
+    assert out[0] == ExitStatus.DOES_NOT_FIT
+    assert "no node without cpus has cxl memory" in out[1]
+
+
+@pytest.mark.parametrize(
+    "wishes",
+    [
+        ["--tier", "cxl"],
+        ["--tier", "cxl:256MiB"],
+        ["--spill", "--exclude", "0-2"],
+        ["--spill"],
+        ["--spill", "--exclude", "1-3", "--nodes", "0,5"],
+        ["--near", "97:00.0", "--near", "17:00.0", "--devices", "required"],
+        ["--nodes", "9"],
+    ],
+)
+def test_what_was_written_is_read_as_it_was_meant_and_written_alike(run, tiers, wishes):
+    guest = xml(memory=(60 if "9" in wishes else 100) << 10)
+    first = document(run("place", tiers, *wishes, "--write", "--json", guest))
+    written = guest.read_bytes()
+    again = document(run("place", tiers, "--write", "--json", guest))
+    assert again["nodes"] == first["nodes"]
+    assert by_node(again) == by_node(first)
+    assert guest.read_bytes() == written
+
+
+def test_a_node_without_cpus_that_is_named_alone_has_all_of_the_memory(run, tiers):
+    wishes = ["--nodes", "9", "--tier", "hbm:64MiB", "--virtual-nodes", "auto"]
+    for size in (512, 100 << 10):
+        status, out, _ = run("explain", tiers, *wishes, xml(memory=size))
+        assert status == (ExitStatus.DONE if size == 512 else ExitStatus.DOES_NOT_FIT)
+        assert "[tier-overruled]" in out
+
+
+def test_an_exclusive_guest_has_its_pins_on_the_nodes_of_its_virtual_nodes(run):
+    cells = 'vnuma = [["size=256", "vcpus=0-39"], ["size=256", "vcpus=40-41"]]'
+    guest = xl(cells, vcpus=42)
+    made = document(run("place", EPYC, "--nodes", "0-1", "--exclusive", "--json", guest))
+    hard = {line["vcpus"]: line["hard"] for line in made["vcpus"]}
+    assert hard["32-39"] == "0-31", "more vcpus than cpus: all that the node has"
+    assert hard["40"] == "32"
+
+
+def test_a_guest_that_could_not_be_split_is_explained_as_it_was_placed(run):
+    wishes = ["--exclude", "0-1", "--spill", "--virtual-nodes", "auto"]
+    made = document(run("explain", UNEVEN, *wishes, "--json", xml()))
+    assert (made["nodes"], list(by_node(made))) == ([4], [9])
+    assert made["candidates"][0]["memory"] == made["memory"]
+    assert "not-split" in {warned["code"] for warned in made["warnings"]}

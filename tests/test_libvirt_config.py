@@ -150,16 +150,25 @@ def test_uneven_shares_of_memory_that_is_there_at_the_start_are_bound():
 
 
 def test_memory_that_spills_is_preferred_near_the_cpus_and_all_nodes_are_named():
-    text = guest(OURS.format('nodes="0,4" spill="yes"'))
+    text = guest(OURS.format('nodes="0,4" spill="yes"')).replace("'GiB'>2<", "'GiB'>9<")
     config, asked, decision = decide(text)
+    assert [share.node for share in decision.memory] == [0, 4]
     made = written(config, asked, decision, HOST)
     assert "<memory mode='preferred' nodeset='0'/>" in made
     bare = parse(guest(), source="g.xml")
     made = written(bare, request(bare, HOST).request._replace(spill=True), decision, HOST)
-    assert (
-        f'<homenode:placement xmlns:homenode="{NAMESPACE}" nodes="0,4"/>'.replace('"', "'") in made
-    )
+    ours = f'<homenode:placement xmlns:homenode="{NAMESPACE}" spill="yes" nodes="0,4"/>'
+    assert ours.replace('"', "'") in made
     assert decide(made)[1].explicit.nodes == NodeMap([0, 4])
+
+
+def test_named_nodes_to_spill_to_give_nothing_as_long_as_nothing_spills():
+    text = guest(OURS.format('nodes="0,4" spill="yes"'))
+    config, asked, decision = decide(text)
+    assert [share.node for share in decision.memory] == [0]
+    made = written(config, asked, decision, HOST)
+    assert "<memory mode='preferred' nodeset='0'/>" in made
+    assert 'nodes="0,4" spill="yes"' in made
 
 
 def test_virtual_nodes_are_written_with_their_distances_and_nodes():

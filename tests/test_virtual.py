@@ -269,6 +269,17 @@ def test_cells_in_groups_are_proved_on_a_tree_whatever_their_number(group):
         assert len({order[node] // group for node in nodes[first : first + group]}) == 1
 
 
+@pytest.mark.parametrize("count", [8, 16])
+def test_cells_in_blocks_that_are_alike_are_proved(count):
+    table = [[10 if a == b else 20 if a // 4 == b // 4 else 30 for b in range(count)]
+             for a in range(count)]  # fmt: skip
+    uneven = [[10 if a == b else 16 + 6 * ((a ^ b).bit_count() > 2) for b in range(count)]
+              for a in range(count)]  # fmt: skip
+    request = wanted(*[(1, 1)] * count, distances=table)
+    decision = place(View(host(*[8] * count, distances=uneven)), request, policy("balanced"))
+    assert decision.optimal
+
+
 def test_more_cells_than_can_be_gone_through_are_placed_and_said_not_to_be_proved():
     count = 16
     table = [[10 if a == b else 11 + a * b % 29 for b in range(count)] for a in range(count)]

@@ -120,7 +120,7 @@ def _headline(decision: Decision) -> str:
     where = decision.nodes.named
     if not decision.nodes:
         where = (
-            f"memory on {NodeMap(share.node for share in decision.memory).named}, vcpus anywhere"
+            f"memory on {NodeMap(share.node for share in decision.memory).named}, vcpus elsewhere"
         )
     return f"{name}: {where}"
 

@@ -148,8 +148,13 @@ def _pins(problem: Problem, chosen: int, cells: Sequence[VirtualNode]) -> list[C
     if cells and None not in own_nodes:
         by_node = dict(zip([problem.ids[at] for at in positions(chosen)], places, strict=True))
         left = {node: iter(own) for node, own in by_node.items()}
-        pins = (next(left[node], None) for node in own_nodes if node in left)
-        return [pin for pin in pins if pin is not None]
+        everywhere = [
+            problem.view.host.cpus_by_node[node] for node in own_nodes if node is not None
+        ]
+        return [
+            next(left[node], cpus) if node in left else cpus
+            for node, cpus in zip(own_nodes, everywhere, strict=True)
+        ]
     shares = problem.shares_kib(chosen)
     taken = [0] * len(places)
     for _ in range(problem.request.vcpus):

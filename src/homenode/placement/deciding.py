@@ -138,7 +138,9 @@ def _sharing(
 def _reason(problem: Problem, policy: Policy, chosen: int, found: Found) -> str:
     size = chosen.bit_count()
     if problem.cells is not None:
-        reason = f"the best {size} nodes for its virtual nodes by {policy.name}"
+        several = f"{size} nodes for its virtual nodes"
+        which = several if size > 1 else "node for its virtual node"
+        reason = f"the best {which} by {policy.name}"
         return reason if found.proved else f"{reason} that were found in time"
     alone = sum(problem.fits(1 << at) for at in range(len(problem.ids)))
     if size == alone == 1:

@@ -67,6 +67,9 @@ def explain(  # noqa: PLR0913 - what was decided, from what, and how much to tel
     With a `clock` (seconds) nothing that is tried takes longer than a decision may.
     """
     problem = prepare(view, request, as_libxl=policy.admission == "libxl")
+    if _was_placed_whole(problem, decision):
+        request = request._replace(split=False)
+        problem = prepare(view, request, as_libxl=policy.admission == "libxl")
     search = Search(problem, policy)
     rivals = _ranked(search, decision, limit) if decision.fits and not request.explicit else []
     shown = rivals[:limit]
@@ -74,10 +77,10 @@ def explain(  # noqa: PLR0913 - what was decided, from what, and how much to tel
     candidates = tuple(
         Candidate(
             problem.nodes(rival.part.chosen),
-            memory_on(problem, rival.part.chosen),
+            memory_on(problem, rival.part.chosen) if place else decision.memory,
             measures.of(rival.part),
         )
-        for rival in shown
+        for place, rival in enumerate(shown)
     )
     rejected = _alone_too_small(view, request, problem, decision)[:limit]
     remedies = () if decision.fits else tuple(remedies_for(view, request, policy, clock=clock))
@@ -89,6 +92,13 @@ def explain(  # noqa: PLR0913 - what was decided, from what, and how much to tel
         rejected=tuple(rejected),
         remedies=remedies,
     )
+
+
+def _was_placed_whole(problem: Problem, decision: Decision) -> bool:
+    # A guest that was to be split, and could not be: on nodes that could not have a part of it.
+    request = problem.request
+    fewer = len(decision.nodes) <= request.vcpus and decision.nodes <= NodeMap(problem.ids)
+    return request.split and decision.fits and not fewer
 
 
 # -- rivals --

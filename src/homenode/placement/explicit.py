@@ -30,7 +30,7 @@ from homenode.placement.problem import (
 )
 from homenode.placement.remarks import not_split, view_warnings
 from homenode.placement.search import Search
-from homenode.placement.shortage import shortages
+from homenode.placement.shortage import shortages, tier_short
 from homenode.placement.view import View
 from homenode.placement.weights import positions
 from homenode.units import format_memory
@@ -48,12 +48,17 @@ def decide_explicit(
 
     The `reason` is that the user named them, if it is none other.
     """
+    alone = wish.nodes.isdisjoint(view.host.nodes_of(view.host.cpu_map))
+    overruled = _overruled_tier(request, wish) if alone and request.tier is not None else ()
+    if alone:
+        request = request._replace(tier=None, spill=False, split=False)
     problem = prepare(view, request, as_libxl=policy.admission == "libxl", also=wish.nodes)
     chosen = problem.chosen(wish.nodes)
     to_split = is_to_be_split(problem, chosen)
     cells = virtual_nodes_on(problem, chosen) if to_split else _placed(problem, chosen)
     problem = problem._replace(request=request._replace(virtual_nodes=cells), cells=None)
-    short = _short_of_cells(problem, cells) if cells else _short(problem, chosen)
+    short = tier_short(problem)
+    short = short or (_short_of_cells(problem, cells) if cells else _short(problem, chosen))
     reason = reason or f"explicit: {wish.setting} names {wish.nodes.named}"
     has_cpus = sum(1 << at for at in range(len(problem.ids)) if problem.cpus[at]) & chosen
     memory = cell_shares(request, cells) if cells else () if short else memory_of(problem, chosen)
@@ -69,11 +74,18 @@ def decide_explicit(
         reason=f"{reason}, but it does not fit: {short}" if short else reason,
         facts=Measures(problem).of(Search(problem, policy).part_of(chosen)),
         virtual_nodes=cells,
-        warnings=view_warnings(view, request)
+        warnings=overruled
+        + view_warnings(view, request)
         + _few_cpus(problem, chosen, wish)
         + _against_wishes(problem, chosen, wish)
         + _not_split(problem, chosen, failed=to_split and not cells and not short),
     )
+
+
+def _overruled_tier(request: GuestRequest, wish: ExplicitNodes) -> tuple[Warned, ...]:
+    kind = "" if request.tier is None else request.tier.kind
+    text = f"{wish.setting} names {wish.nodes.named} for all of its memory, not {kind} memory alone"
+    return (Warned("tier-overruled", text),)
 
 
 def _not_split(problem: Problem, chosen: int, *, failed: bool) -> tuple[Warned, ...]:
@@ -117,8 +129,8 @@ def _packed(problem: Problem, ats: Sequence[int]) -> list[int]:
 
 def _few_cpus(problem: Problem, chosen: int, wish: ExplicitNodes) -> tuple[Warned, ...]:
     seats, vcpus = problem.seats.total(chosen), problem.request.vcpus
-    if seats >= vcpus:
-        return ()
+    if seats >= vcpus or not seats:
+        return ()  # where there are none at all, the nodes are for its memory alone
     text = f"{wish.nodes.named}: {seats} {problem.seat_word} for the guest's {vcpus} vcpus"
     return (Warned("fewer-cpus-than-vcpus", text),)
 

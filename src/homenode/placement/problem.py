@@ -241,8 +241,16 @@ def prepare(
     suitable = suitable_cpus(view, request, as_libxl=as_libxl)
     barred = NodeMap() if also is not None else barred_nodes(view, request)
     wanted = host.nodes_of(suitable) - barred
+    far_named = NodeMap()
     if also is not None:
         wanted |= also & host.node_map
+        if request.tier is not None or request.spill:
+            # Named beside nodes with cpus, nodes without are where the tier is, or what spills.
+            with_cpus = host.nodes_of(host.cpu_map)
+            far_named = (
+                NodeMap() if also.isdisjoint(with_cpus) else also & host.node_map - with_cpus
+            )
+            wanted -= far_named
     if any(not cell.vcpus for cell in request.virtual_nodes):
         wanted |= host.node_map - host.nodes_of(host.cpu_map) - barred
     page_kib = request.page_kib
@@ -267,7 +275,7 @@ def prepare(
         host,
         request,
         ids,
-        barred=frozenset(barred),
+        barred=frozenset(host.node_map - far_named if far_named else barred),
         usable_kib=lambda node: view.room_kib(node, page_kib),
     )
     home_kib = request.memory_kib - far.tier_kib

@@ -200,31 +200,58 @@ class _Trial:
 
     def _memory_to_free(self, nodes: NodeMap) -> Iterator[Remedy]:
         # On the first node where that helps; whole pieces can make it more than what is short.
+        unit_kib = max(1024, self.request.page_kib)
         for node in nodes:
-            most_mib = min(self.request.memory_kib // 1024 + 1, self._taken_mib(node))
-            if not self._fits_with_free(node, most_mib):
+            most = min(self.request.memory_kib // unit_kib + 1, self._to_free_kib(node) // unit_kib)
+            if not self._fits_with_free(node, most * unit_kib):
                 continue
-            kept = _largest(most_mib, lambda kept: self._fits_with_free(node, most_mib - kept))  # noqa: B023 - used at once
-            kib = (most_mib - kept) * 1024
-            found = self.again(self.request, self.view.with_free(node, kib))
+            kept = _largest(most, lambda kept: self._fits_with_free(node, (most - kept) * unit_kib))  # noqa: B023 - used at once
+            kib = (most - kept) * unit_kib
+            found = self.again(self.request, self._with_free(node, kib))
             if found is not None:
-                text = f"free {format_memory(kib)} on node {node}: {found.named}"
+                text = f"{self._freeing(kib)} on node {node}: {found.named}"
                 yield Remedy("memory", text, found)
                 return
 
-    def _taken_mib(self, node: int) -> int:
-        # More than is taken of a node cannot be freed there.
+    def _freeing(self, kib: int) -> str:
+        page_kib = self.request.page_kib
+        if page_kib <= ORDINARY_PAGE_KIB:
+            return f"free {format_memory(kib)}"
+        return f"make {kib // page_kib} more pages of {format_page(page_kib)}"
+
+    def _to_free_kib(self, node: int) -> int:
+        # More than is taken of a node cannot be freed there; huge pages are made of what is free.
         there = self.view.host.nodes_by_id[node]
+        if self.request.page_kib > ORDINARY_PAGE_KIB:
+            return there.usable_kib or 0
         if there.present_kib is None or there.free_kib is None:
             return 0
-        return max(0, there.present_kib - there.free_kib) // 1024
+        return max(0, there.present_kib - there.free_kib)
 
-    def _fits_with_free(self, node: int, mib: int) -> bool:
-        view = self.view.with_free(node, mib * 1024)
-        if self.request.explicit is not None or not self._adds_up:
+    def _with_free(self, node: int, kib: int) -> View:
+        return self.view.with_free(node, kib, self.request.page_kib)
+
+    def _fits_with_free(self, node: int, kib: int) -> bool:
+        view = self._with_free(node, kib)
+        if not self._adds_up:
+            return self._fits_somewhere(view, self.request)
+        if self.request.explicit is not None:
             return self.again(self.request, view) is not None
         problem = prepare(view, self.request, as_libxl=self.policy.admission == "libxl")
         return problem.fits(problem.everything)
+
+    def _fits_somewhere(self, view: View, request: GuestRequest) -> bool:
+        """Return whether `again` would find a place, without looking for the best order there."""
+        chosen = (
+            request.explicit
+            or request.node_count
+            or any(device.required for device in request.devices)
+        )
+        if request.virtual_nodes and not chosen:
+            problem = prepare(view, request, as_libxl=self.policy.admission == "libxl")
+            if problem.cells is not None and problem.cells.count <= len(problem.ids):
+                return problem.cells.can_be_matched
+        return self.again(request, view) is not None
 
     def smaller_altogether(self) -> Iterator[Remedy]:
         request = self.request
@@ -264,7 +291,7 @@ class _Trial:
         if request.explicit is not None:
             return self.again(request) is not None
         if request.virtual_nodes:
-            return self.again(request) is not None
+            return self._fits_somewhere(self.view, request)
         problem = self.problem.asked(request)
         if self._adds_up:
             return problem.fits(problem.everything)

@@ -13,7 +13,7 @@ def what_is_short(problem: Problem) -> str:
     request, everything = problem.request, problem.everything
     if not problem.ids:
         return "no node has a cpu that the guest may use"
-    special = _device_out_of_reach(problem) or _tier_short(problem) or _cells_short(problem)
+    special = _device_out_of_reach(problem) or tier_short(problem) or _cells_short(problem)
     if special:
         return special
     unknown = problem.view.unknown_nodes(request.page_kib)
@@ -37,7 +37,8 @@ def _device_out_of_reach(problem: Problem) -> str:
     return ""
 
 
-def _tier_short(problem: Problem) -> str:
+def tier_short(problem: Problem) -> str:
+    """Return what is short of the memory that is wanted on nodes without cpus."""
     far, tier = problem.far, problem.request.tier
     if tier is None or not far.is_short:
         return ""

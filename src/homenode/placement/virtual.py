@@ -22,7 +22,7 @@ seven cells. Where that did not suffice it is said.
 
 from collections.abc import Sequence
 
-from homenode.placement.weights import positions
+from homenode.placement.weights import positions, twins_of
 
 MOST_WORK = 100_000
 """Sums for a cell and a node after which the best arrangement so far is taken: some 50 ms of a
@@ -249,6 +249,8 @@ class _Arranging:
         self.order = _nearest_first(near)
         self.fits = [fits[cell] for cell in self.order]
         self.near = [[near[a][b] for b in self.order] for a in self.order]
+        apart = [[most - near for near in row] for row in self.near]
+        self.earlier = _earlier_twins(self.fits, apart)
         self.pairs = pairs
         # The nearness of the pairs among the cells from each one on, greatest first.
         self.open_pairs = [
@@ -288,7 +290,10 @@ class _Arranging:
             if self.least is None or cost < self.least:
                 self.least, self.found = cost, ats
             return True
-        options = sorted([(owed[cell][at], at) for at in positions(self.fits[cell] & free)])
+        open_to_it, twin = self.fits[cell] & free, self.earlier[cell]
+        if twin is not None:
+            open_to_it &= -2 << ats[twin]
+        options = sorted([(owed[cell][at], at) for at in positions(open_to_it)])
         proved = True
         for more, at in options:
             left = free & ~(1 << at)
@@ -324,6 +329,20 @@ class _Arranging:
         apart = sorted([self.pairs[a][b] for place, a in enumerate(free) for b in free[:place]])
         pairs = zip(self.open_pairs[first], apart, strict=True)
         return total + sum([near * far for near, far in pairs])
+
+
+def _earlier_twins(fits: Sequence[int], apart: Sequence[Sequence[int]]) -> list[int | None]:
+    """Return for each cell the last one before it that can change places with it, None if none.
+
+    Of cells that can, the earlier one has the earlier node: any other order is as good as that.
+    """
+    earlier: list[int | None] = [None] * len(fits)
+    for twins in twins_of([apart]):
+        last: dict[int, int] = {}
+        for cell in positions(twins):
+            earlier[cell] = last.get(fits[cell])
+            last[fits[cell]] = cell
+    return earlier
 
 
 def _nearest_first(near: Sequence[Sequence[int]]) -> list[int]:

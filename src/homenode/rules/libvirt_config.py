@@ -80,8 +80,8 @@ def written(config: DomainXml, request: GuestRequest, decision: Decision, host: 
     masks = wanted_masks(decision, request, host)
     _write_vcpus(edits, masks, host)
     _write_threads(edits, _home(request, decision, masks, host), decision, host)
-    alone = _write_memory(edits, request, decision, host)
-    _write_wishes(edits, decision, host, alone=alone)
+    named = _write_memory(edits, request, decision, host)
+    _write_wishes(edits, _wishes(edits.config, request, decision, host, named=named))
     return edits.finished()
 
 
@@ -342,34 +342,34 @@ def _is_stale(pin: CpuMap | None, decision: Decision, host: Host) -> bool:
 # --- memory ---
 
 
-def _write_memory(edits: _Edits, request: GuestRequest, decision: Decision, host: Host) -> bool:
-    """Write where memory comes from; return whether that alone names all nodes of the decision."""
+def _write_memory(edits: _Edits, request: GuestRequest, decision: Decision, host: Host) -> NodeMap:
+    """Write where memory comes from; return the nodes that are named by that."""
     cells = decision.virtual_nodes or request.virtual_nodes
     if cells and all(cell.node is not None for cell in cells):
         _write_cell_nodes(edits, cells, host)
-        return True
+        return NodeMap(cell.node for cell in cells if cell.node is not None)
     config, stated = edits.config, edits.config.memory_nodes
     nodes = NodeMap(share.node for share in decision.memory)
     if request.tier is not None:
         nodes -= host.nodes_of(host.cpu_map)  # what QEMU itself takes is with its threads
     if not nodes or (stated is not None and stated.nodes == nodes):
-        return True
+        return nodes
     spills = _spills(config, request, nodes, host)
     named = nodes & host.nodes_of(host.cpu_map) if spills else nodes
     shares = [share.kib for share in decision.memory if share.node in named]
     even = len(shares) > 1 and (max(shares) - min(shares)) * 8 <= max(shares)
     mode = _mode(config, named, host, even=even)
     if spills and stated is not None and stated.nodes == named and stated.mode == mode:
-        return not spills
+        return named
     element = edits.root.find("numatune/memory")
     if element is None:
         edits.put(("numatune",), [New("memory", {"mode": mode, "nodeset": str(named)})])
-        return not spills
+        return named
     if stated is not None and stated.mode is not None and not spills:
         mode = stated.mode if stated.mode != "preferred" or len(named) == 1 else mode
     static = None if element.get("placement") is None else "static"
     edits.set_attributes(element, {"mode": mode, "placement": static, "nodeset": str(named)})
-    return not spills
+    return named
 
 
 def _spills(config: DomainXml, request: GuestRequest, nodes: NodeMap, host: Host) -> bool:
@@ -434,19 +434,39 @@ def _write_memory_beside_cells(edits: _Edits, nodes: NodeMap) -> None:
 # --- homenode's own ---
 
 
-def _write_wishes(edits: _Edits, decision: Decision, host: Host, *, alone: bool) -> None:
-    """Have homenode's own ``nodes`` name what was decided, where it would say something else."""
+def _wishes(
+    config: DomainXml, request: GuestRequest, decision: Decision, host: Host, *, named: NodeMap
+) -> dict[str, str]:
+    """Return the attributes of homenode's own that say what nothing else in the file does.
+
+    `named` are the nodes that memory is bound to; those of the decision are read from them.
+    """
+    cpu_nodes = host.nodes_of(host.cpu_map)
     nodes = decision.nodes | NodeMap(share.node for share in decision.memory)
-    if not nodes:
-        return
-    stated = edits.config.wishes.get("nodes")
-    if stated is None or stated.strip() == "auto":
-        if alone:
-            return
-    elif _named(stated, host) == nodes:
+    wishes: dict[str, str] = {}
+    if request.tier is not None and not decision.virtual_nodes:
+        # All of its memory is there, or it would be a virtual node.
+        wishes["tier"] = request.tier.kind
+        nodes &= cpu_nodes
+    elif request.spill and nodes - named:
+        wishes["spill"] = "yes"
+    stated = config.wishes.get("nodes", "auto").strip()
+    if stated == "auto":
+        agrees = nodes == named and not wishes
+    else:
+        there = _named(stated, host) or NodeMap()
+        # Nodes to spill to that it does not need now it may need when it grows.
+        more = request.spill and nodes <= there and (there - nodes).isdisjoint(cpu_nodes)
+        agrees = there == nodes or more
+    if nodes and not agrees:
+        wishes["nodes"] = str(nodes)
+    return {name: value for name, value in wishes.items() if config.wishes.get(name) != value}
+
+
+def _write_wishes(edits: _Edits, wishes: dict[str, str]) -> None:
+    if not wishes:
         return
     metadata = edits.root.find("metadata")
-    ours = None
     if metadata is not None and "placement" in edits.config.lines:
         line = edits.config.lines["placement"]
         places = edits.config.document.places
@@ -455,10 +475,9 @@ def _write_wishes(edits: _Edits, decision: Decision, host: Host, *, alone: bool)
             for child in metadata
             if places[child].line == line and child.tag.rpartition(":")[2] == "placement"
         )
-    if ours is not None:
-        edits.set_attributes(ours, {"nodes": str(nodes)})
+        edits.set_attributes(ours, dict(wishes))
         return
-    attributes = {"xmlns:homenode": NAMESPACE, "nodes": str(nodes)}
+    attributes = {"xmlns:homenode": NAMESPACE, **wishes}
     edits.put(("metadata",), [New("homenode:placement", attributes)])
 
 

@@ -9,7 +9,7 @@ of its element in ``<metadata>`` (`homenode.formats.libvirt_xml`)::
     devices="required" | "preferred" | "ignored"    being near the host's devices that it has
     spill="yes" | "no"  memory that does not fit may come from nodes without cpus
     tier="cxl:8GiB"     memory that is wanted from such nodes
-    virtual-nodes="auto"
+    virtual-nodes="auto" | "none"   if it fits no single node, it is given some
 
 Nodes that the user names are taken, not searched, and the first of these that names any holds:
 ``nodes``, ``<memnode>``, the nodeset of ``<numatune><memory>``, ``<vcpupin>`` of every vcpu.
@@ -290,7 +290,7 @@ def _choice(config: DomainXml, name: str, known: tuple[str, ...], *, default: st
 
 def _split(config: DomainXml) -> bool:
     # A guest that has cells has been given them, perhaps by us.
-    wanted = _choice(config, "virtual-nodes", ("auto", "no"), default="no") == "auto"
+    wanted = _choice(config, "virtual-nodes", ("auto", "none"), default="none") == "auto"
     return wanted and not config.cells
 
 
@@ -345,7 +345,10 @@ def _with_wishes(
         return asked
     first, *others = wishes
     for wish in others:
-        if wish.setting != "vcpupin" and not wish.nodes <= first.nodes:
+        beyond = wish.nodes - first.nodes
+        if asked.tier is not None or asked.spill:
+            beyond &= host.nodes_of(host.cpu_map)  # the others are where the tier is
+        if wish.setting != "vcpupin" and beyond:
             warnings.append(_overruled(wish, f"{first.setting}, which names {first.nodes}"))
     if first.setting == "nodes":
         asked = with_nodes(asked, first, host)
