@@ -254,9 +254,9 @@ def prepare(
     if any(not cell.vcpus for cell in request.virtual_nodes):
         wanted |= host.node_map - host.nodes_of(host.cpu_map) - barred
     page_kib = request.page_kib
+    unit_kib = split_unit_kib(request) if request.split else 1
     if request.split and also is None:
         # Each of its nodes is to give a virtual node vcpus and memory.
-        unit_kib = split_unit_kib(request)
         wanted = NodeMap(node for node in wanted if view.usable_kib(node, page_kib) >= unit_kib)
     ids = tuple(wanted)
     cpus = tuple(host.cpus_by_node[node] & suitable for node in ids)
@@ -276,7 +276,7 @@ def prepare(
         request,
         ids,
         barred=frozenset(host.node_map - far_named if far_named else barred),
-        usable_kib=lambda node: view.room_kib(node, page_kib),
+        usable_kib=lambda node: view.room_kib(node, page_kib) // unit_kib * unit_kib,
     )
     home_kib = request.memory_kib - far.tier_kib
     return Problem(
