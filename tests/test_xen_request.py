@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from homenode.bitmap import CpuMap, NodeMap
 from homenode.errors import ParseError
 from homenode.formats.xl_cfg import GuestConfig, Number, render
-from homenode.guest import ExplicitNodes
+from homenode.guest import ExplicitNodes, Tier
 from homenode.host import Cpu, Cpupool, Host, Node
 from homenode.rules.xen_request import request
 
@@ -420,3 +420,16 @@ def test_a_setting_that_is_a_slip_away_is_refused_where_xl_would_ignore_it(slip,
         request(GuestConfig.parse(text, source="a.cfg"), HOST)
     assert str(caught.value).startswith("a.cfg:3:")
     assert meant in str(caught.value)
+
+
+def test_a_tier_is_a_part_of_an_hvm_guest_without_virtual_nodes_of_its_own():
+    made = asked(HVM + 'nodes_tier = "cxl:16MiB"\n')
+    assert (made.tier, made.split) == (Tier("cxl", 16 << 10), True)
+    for text, said in (
+        ('nodes_tier = "cxl:16MiB"', "cannot make a pv guest"),
+        (HVM + 'nodes_tier = "cxl"', "some memory where it has cpus"),
+        (HVM + 'nodes_tier = "tape:1GiB"', "nodes_tier: 'tape:1GiB' is not known"),
+        (f'{HVM}vnuma=[{TWO.format(0, 1)}]\nnodes_tier = "cxl:1MiB"', "vnuma says where"),
+    ):
+        with pytest.raises(ParseError, match=said):
+            ask(text)

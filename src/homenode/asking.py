@@ -194,7 +194,7 @@ def _split(made: GuestRequest, overrides: Overrides, host: Host) -> GuestRequest
     if wanted is None or made.virtual_nodes or made.tier is not None:
         return made
     if wanted == "auto" and _is_xen(host):
-        from homenode.rules.xen_request import refuse_split  # noqa: PLC0415 - only on Xen
+        from homenode.rules.xen_vnuma import refuse_split  # noqa: PLC0415 - only on Xen
 
         with _Option("--virtual-nodes"):
             refuse_split(made)
@@ -214,7 +214,7 @@ def _refuse_for_xen(made: GuestRequest) -> None:
             hint="leave out --spill; --tier gives an hvm guest memory there, as a virtual node",
         )
     if made.tier is not None:
-        from homenode.rules.xen_request import refuse_split  # noqa: PLC0415 - only on Xen
+        from homenode.rules.xen_vnuma import refuse_split  # noqa: PLC0415 - only on Xen
 
         with _Option("--tier"):
             refuse_split(made)

@@ -8,6 +8,7 @@ are homenode's own, which xl ignores::
     nodes_exclude = "3"                             # these give neither cpus nor memory
     nodes_apart = ["db1", "db2"]                    # guests whose nodes are not for this one
     nodes_devices = "required" | "preferred" | "ignored"    # being near what it has by pci=
+    nodes_tier = "cxl:8GiB"                         # from nodes without cpus, as a virtual node
     virtual_nodes = "auto"                          # if it fits no single node, it is given some
 
 Nodes that the user names are taken, not searched, and the first of these that names any holds:
@@ -22,8 +23,8 @@ from typing import NamedTuple, TypeVar
 
 from homenode.bitmap import CpuMap, NodeMap, parse_xen_per_vcpu
 from homenode.errors import HomenodeError, ParseError
-from homenode.formats.xl_cfg import GuestConfig, Number, Value
-from homenode.guest import ExplicitNodes, GuestRequest, NearDevice, VirtualNode
+from homenode.formats.xl_cfg import GuestConfig, Number
+from homenode.guest import ExplicitNodes, GuestRequest, NearDevice, Tier, VirtualNode
 from homenode.host import Host
 from homenode.rules.wishes import (
     Requested,
@@ -32,17 +33,20 @@ from homenode.rules.wishes import (
     guest_names,
     listed_nodes,
     near_devices,
+    tier_of,
 )
 from homenode.rules.xen import memory_needed_kib, node_affinity
-
-MOST_VCPUS = 8192
-"""Xen's MAX_VIRT_CPUS on x86; what a guest really gets is less."""
-
-LARGEST_MIB = 1 << 34
-"""16 PiB: what 4-level paging of a host could ever map."""
+from homenode.rules.xen_vnuma import (
+    LARGEST_MIB,
+    MOST_VCPUS,
+    refuse_split,
+    refuse_virtual_nodes,
+    virtual_nodes_of,
+)
 
 _READ = (
-    "nodes", "nodes_policy", "nodes_exclude", "nodes_apart", "nodes_devices", "virtual_nodes",
+    "nodes", "nodes_policy", "nodes_exclude", "nodes_apart", "nodes_devices", "nodes_tier",
+    "virtual_nodes",
     "cpus", "cpus_soft", "vnuma", "pool", "memory", "maxmem", "vcpus", "maxvcpus", "pci",
 )  # fmt: skip
 """The settings that decide where a guest goes; none of xl's others is a slip away from them."""
@@ -50,12 +54,12 @@ _READ = (
 _TYPES = ("pv", "pvh", "hvm")
 _BUILDERS = {"hvm": "hvm", "generic": "pv"}
 _UUID_GROUPS = [8, 4, 4, 4, 12]
-_FARTHEST = 255
 
 Warnings = tuple[tuple[str, str], ...]
 """Pairs of a stable code and a sentence."""
 
 _Asked = TypeVar("_Asked")
+_Read = TypeVar("_Read")
 
 
 class _Memory(NamedTuple):
@@ -71,12 +75,13 @@ def request(config: GuestConfig, host: Host) -> Requested:
     """
     warnings: list[tuple[str, str]] = []
     _refuse_misspelt(config)
-    virtual_nodes = _virtual_nodes(config, host)
+    virtual_nodes = virtual_nodes_of(config, host)
     vcpus = _vcpus(config, host, virtual_nodes)
     memory = _memory(config, virtual_nodes)
     guest_type = _type(config)
     if virtual_nodes:
         _refused_at(config, "vnuma", refuse_virtual_nodes, guest_type)
+    tier = _tier(config, memory)
     asked = GuestRequest(
         name=_name(config),
         vcpus=vcpus,
@@ -93,15 +98,25 @@ def request(config: GuestConfig, host: Host) -> Requested:
         devices=_devices(config, host, warnings),
         excluded=_excluded(config, host),
         apart_from=_apart_from(config),
-        split=_split(config),
+        tier=tier,
+        split=_split(config) or tier is not None,
     )
     _refuse_outside_pool(config, asked, host)
     if asked.split:
-        _refused_at(config, "virtual_nodes", refuse_split, asked)
+        setting = "virtual_nodes" if tier is None else "nodes_tier"
+        _refused_at(config, setting, refuse_split, asked)
     asked = _with_wishes(config, asked, host, warnings)
     warnings += _short_lists(config, asked)
     warnings += _affinity_warnings(asked, host)
     return Requested(asked, tuple(warnings))
+
+
+def _read_at(config: GuestConfig, setting: str, read: Callable[[], _Read]) -> _Read:
+    """Return what is read; a complaint gets the place of the setting."""
+    try:
+        return read()
+    except HomenodeError as error:
+        raise config.error(f"{setting}: {error.message}", at=setting, hint=error.hint) from None
 
 
 def _listed(config: GuestConfig, name: str) -> tuple[str, ...]:
@@ -114,12 +129,7 @@ def _excluded(config: GuestConfig, host: Host) -> NodeMap:
     listed = _listed(config, "nodes_exclude")
     if not listed:
         return NodeMap()
-    try:
-        return listed_nodes(",".join(listed), host)
-    except HomenodeError as error:
-        raise config.error(
-            f"nodes_exclude: {error.message}", at="nodes_exclude", hint=error.hint
-        ) from None
+    return _read_at(config, "nodes_exclude", lambda: listed_nodes(",".join(listed), host))
 
 
 def _apart_from(config: GuestConfig) -> tuple[str, ...]:
@@ -134,19 +144,12 @@ def _devices(
     An item is ``[DOMAIN:]BUS:SLOT.FUNCTION[@VSLOT][,OPTION=...]``, or has the address as ``bdf=``
     (docs/man/xl-pci-configuration.5.pod).
     """
-    try:
-        wish = device_wish(config.string("nodes_devices") or "preferred")
-    except HomenodeError as error:
-        raise config.error(
-            f"nodes_devices: {error.message}", at="nodes_devices", hint=error.hint
-        ) from None
+    said = config.string("nodes_devices") or "preferred"
+    wish = _read_at(config, "nodes_devices", lambda: device_wish(said))
     value = config.values.get("pci", ())
     items = (value,) if isinstance(value, str) else config.items(value, "pci")
     addresses = [address for item in items if (address := _pci_address(item))]
-    try:
-        near, oddities = near_devices(addresses, host, wish)
-    except HomenodeError as error:
-        raise config.error(f"pci: {error.message}", at="pci", hint=error.hint) from None
+    near, oddities = _read_at(config, "pci", lambda: near_devices(addresses, host, wish))
     warnings += oddities
     return near
 
@@ -159,6 +162,22 @@ def _pci_address(item: str) -> str:
         if name.strip() == "bdf":
             return value.partition("@")[0].strip().lower()
     return ""
+
+
+def _tier(config: GuestConfig, memory: _Memory) -> Tier | None:
+    text = config.string("nodes_tier")
+    if text is None:
+        return None
+    if config.values.get("vnuma"):
+        raise config.error("vnuma says where the guest's memory is", at="nodes_tier")
+    tier = _read_at(config, "nodes_tier", lambda: tier_of(text, memory.target_kib))
+    if tier.kib == memory.target_kib:
+        raise config.error(
+            "nodes_tier: Xen gives a guest some memory where it has cpus",
+            at="nodes_tier",
+            hint="ask for a part of it",
+        )
+    return tier
 
 
 def _split(config: GuestConfig) -> bool:
@@ -179,33 +198,6 @@ def _refused_at(
         refuse(asked)
     except HomenodeError as error:
         raise config.error(error.message, at=setting, hint=error.hint) from None
-
-
-def refuse_virtual_nodes(guest_type: str | None) -> None:
-    """Raise `HomenodeError` if xl makes no guest of that type with virtual nodes.
-
-    It says of pv that this "is not yet supported" (libxl_create.c,
-    libxl__domain_config_setdefault()). Of pvh it says nothing, and always fails once the memory is
-    allocated (libxl_x86_acpi.c, init_acpi_config(); ``docs/upstream/pvh-virtual-nodes.md``).
-    """
-    if guest_type in ("pv", "pvh"):
-        raise HomenodeError(
-            f"xl cannot make a {guest_type} guest with virtual nodes", hint='say type = "hvm"'
-        )
-
-
-def refuse_split(asked: GuestRequest) -> None:
-    """Raise `HomenodeError` if xl would not take virtual nodes for this guest.
-
-    Memory less than maxmem is populate-on-demand: "Cannot enable PoD and vNUMA at the same time"
-    (libxl_create.c, libxl__domain_config_setdefault()).
-    """
-    refuse_virtual_nodes(asked.type)
-    if asked.max_memory_kib not in (None, asked.guest_memory_kib):
-        raise HomenodeError(
-            "xl refuses virtual nodes for a guest whose maxmem is more than its memory",
-            hint="leave maxmem out",
-        )
 
 
 def _refuse_misspelt(config: GuestConfig) -> None:
@@ -508,109 +500,3 @@ def _where(wanted: Sequence[CpuMap], allowed: Sequence[CpuMap]) -> str:
     """Return the vcpus, as people write them, that may use none of the cpus wanted for them."""
     pairs = enumerate(zip(wanted, allowed, strict=False))
     return str(CpuMap(vcpu for vcpu, (want, may) in pairs if want.isdisjoint(may)))
-
-
-# --- virtual nodes: xl_parse.c, parse_vnuma_config(); libxl_vnuma.c, its config check ---
-
-
-def _virtual_nodes(config: GuestConfig, host: Host) -> tuple[VirtualNode, ...]:
-    value = config.values.get("vnuma")
-    if value is None:
-        return ()
-    if isinstance(value, str):
-        raise config.error("vnuma is a single value, but should be a list of lists", at="vnuma")
-    nodes = tuple(
-        _virtual_node(config, host, index, described, len(value))
-        for index, described in enumerate(value)
-    )
-    if nodes and not any(node.vcpus for node in nodes):
-        raise config.error("no virtual node has a vcpu", at="vnuma", hint="add 'vcpus=LIST'")
-    _refuse_uneven_vcpus(config, nodes)
-    if len({node.node is None for node in nodes}) > 1:
-        raise config.error(
-            "some virtual nodes have a pnode and some have none",
-            at="vnuma",
-            hint="give it to all, or to none to have them placed",
-        )
-    return nodes
-
-
-def _refuse_uneven_vcpus(config: GuestConfig, nodes: Sequence[VirtualNode]) -> None:
-    seen = CpuMap()
-    for node in nodes:
-        if not seen.isdisjoint(node.vcpus):
-            raise config.error(
-                f"vcpu {seen & node.vcpus} is in more than one virtual node", at="vnuma"
-            )
-        seen |= node.vcpus
-    missing = CpuMap.full(len(seen)) - seen
-    if missing:
-        raise config.error(f"vcpu {missing} is in no virtual node", at="vnuma")
-
-
-def _virtual_node(
-    config: GuestConfig, host: Host, index: int, described: Value, count: int
-) -> VirtualNode:
-    fields = _VirtualNodeFields(config, index, described)
-    pnode = fields.number("pnode")
-    if pnode is not None and pnode not in host.node_map:
-        raise fields.error(f"there is no node {pnode} on this host; it has {host.node_map}")
-    size_mib = fields.number("size")
-    if not size_mib:
-        raise fields.error("it needs size=MIB, and vcpus=LIST if it is to have any")
-    vcpus = fields.vcpus()
-    return VirtualNode(index, vcpus, size_mib * 1024, fields.distances(count), pnode)
-
-
-class _VirtualNodeFields:
-    """The ``key=value`` strings that describe one virtual node."""
-
-    __slots__ = ("_config", "_fields", "_index")
-
-    def __init__(self, config: GuestConfig, index: int, described: Value) -> None:
-        self._config = config
-        self._index = index
-        self._fields: dict[str, str] = {}
-        if isinstance(described, str):
-            raise self.error("it should be a list of strings such as 'size=1024'")
-        for text in config.items(described, "vnuma"):
-            key, _, value = (part.strip() for part in text.partition("="))
-            if key not in ("pnode", "size", "vcpus", "vdistances") or not value:
-                raise self.error(f"{text[:40]!r} is none of pnode=, size=, vcpus=, vdistances=")
-            if key in self._fields:
-                raise self.error(f"{key} is there twice")
-            self._fields[key] = value
-
-    def error(self, message: str, *, hint: str | None = None) -> ParseError:
-        return self._config.error(f"virtual node {self._index}: {message}", at="vnuma", hint=hint)
-
-    def number(self, key: str) -> int | None:
-        text = self._fields.get(key)
-        return None if text is None else self._number(key, text, LARGEST_MIB)
-
-    def vcpus(self) -> CpuMap:
-        try:
-            vcpus = CpuMap.parse(self._fields.get("vcpus", ""))
-        except ParseError as error:
-            raise self.error(f"vcpus: {error.message}", hint=error.hint) from None
-        if vcpus and vcpus.bits >> MOST_VCPUS:
-            raise self.error(f"more vcpus than Xen has ({MOST_VCPUS})")
-        return vcpus
-
-    def distances(self, count: int) -> tuple[int, ...]:
-        text = self._fields.get("vdistances")
-        if text is None:
-            return ()
-        row = tuple(self._number("vdistances", part.strip(), _FARTHEST) for part in text.split(","))
-        if len(row) != count:
-            raise self.error(f"{len(row)} vdistances for {count} virtual nodes")
-        if row[self._index] > min(row):
-            raise self.error("it is farther from itself than from another")
-        return row
-
-    def _number(self, key: str, text: str, largest: int) -> int:
-        if not (text.isascii() and text.isdecimal()) or len(text) > 18:
-            raise self.error(f"{key}={text[:40]} is no whole number")
-        if int(text) > largest:
-            raise self.error(f"{key}={text} is out of range: it is at most {largest}")
-        return int(text)
