@@ -500,3 +500,12 @@ def test_a_guest_that_could_not_be_split_is_explained_as_it_was_placed(run):
     assert (made["nodes"], list(by_node(made))) == ([4], [9])
     assert made["candidates"][0]["memory"] == made["memory"]
     assert "not-split" in {warned["code"] for warned in made["warnings"]}
+
+
+def test_an_empty_host_has_all_of_its_memory_but_that_of_dom0_and_of_pools(run, tiers):
+    made = document(
+        run("place", XEN_GUESTS, "--empty", "--exclude", "0,2-7", "--json", xl(memory=64))
+    )
+    assert dict(made["facts"])["usable"] == (512 - 4) << 10, "dom0 has 4 MiB on node 1"
+    made = document(run("place", tiers, "--empty", "--exclude", "1-3", "--json", xml()))
+    assert made["facts"]["usable"] == (128 - 16 - 4) << 20, "16 GiB and 4 GiB are in pools"
