@@ -508,3 +508,11 @@ def test_an_empty_host_has_all_of_its_memory_but_that_of_dom0_and_of_pools(run, 
     assert made["facts"]["usable"] == (512 << 10) - 4224, "dom0 has 4224 KiB on node 1"
     made = document(run("place", tiers, "--empty", "--exclude", "1-3", "--json", xml()))
     assert made["facts"]["usable"] == (128 - 16 - 4) << 20, "16 GiB and 4 GiB are in pools"
+
+
+def test_nodes_that_give_memory_alone_are_taken(run, tiers):
+    made = document(run("explain", tiers, "--spill", "--json", xml(memory=420 << 10, vcpus=40)))
+    taken = set(by_node(made))
+    assert {4, 5} < taken
+    refused = {node for one in made["rejected"] for node in one["nodes"]}
+    assert refused.isdisjoint(taken)

@@ -154,8 +154,9 @@ def _alone_too_small(
 ) -> list[Rejected]:
     """Say of each node that is not taken why it cannot hold the guest alone, and by how much."""
     found = []
+    taken = decision.nodes | NodeMap(share.node for share in decision.memory)
     for node in view.host.nodes:
-        reason = "" if node.id in decision.nodes else _what_a_node_lacks(view, problem, node.id)
+        reason = "" if node.id in taken else _what_a_node_lacks(view, problem, node.id)
         if reason and not (request.explicit and node.id in request.explicit.nodes):
             found.append(Rejected(NodeMap([node.id]), reason))
     return found
