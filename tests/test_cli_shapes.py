@@ -516,3 +516,11 @@ def test_nodes_that_give_memory_alone_are_taken(run, tiers):
     assert {4, 5} < taken
     refused = {node for one in made["rejected"] for node in one["nodes"]}
     assert refused.isdisjoint(taken)
+
+
+def test_unknown_memory_is_said_of_guests_that_are_to_be_split_too(run):
+    uri = f"capture:{KVM / 'n4' / 'virsh-capabilities.xml'}"
+    out = run("explain", uri, "--virtual-nodes", "auto", xml())[1]
+    assert "does not fit: the free memory of nodes 0-3 is unknown" in out
+    assert "node 0: its free memory is unknown" in out
+    assert "no cpu" not in out
