@@ -5,6 +5,7 @@ on one node, no two cells on the same one, and a node holds a cell if it has the
 of the cell's size, the memory. Ways are tuples of node numbers in the order of the cells.
 """
 
+import math
 from collections.abc import Iterator
 from itertools import combinations, permutations
 
@@ -22,14 +23,17 @@ ORDINARY = 4
 def needs_kib(request: GuestRequest, at: int) -> dict[int, int]:
     """What cell `at` takes from its node, by page size.
 
-    The hypervisor's overhead comes with the first cell, and never in huge pages.
+    The hypervisor's overhead comes in like parts from the nodes of the cells that have vcpus, and
+    never in huge pages.
     """
     cell = request.virtual_nodes[at]
     page_kib = request.page_kib if cell.page_kib is None else cell.page_kib
     own = {page_kib if page_kib > ORDINARY_PAGE_KIB else ORDINARY: cell.memory_kib}
-    if at == 0:
+    running = [one for one in request.virtual_nodes if one.vcpus] or request.virtual_nodes
+    if cell in running:
         cells = sum(one.memory_kib for one in request.virtual_nodes)
-        own[ORDINARY] = own.get(ORDINARY, 0) + max(0, request.memory_kib - cells)
+        part = math.ceil(max(0, request.memory_kib - cells) / len(running))
+        own[ORDINARY] = own.get(ORDINARY, 0) + part
     return own
 
 

@@ -83,7 +83,7 @@ def test_wishes_that_cannot_be_are_refused(text, overrides, complaint):
 
 def test_virtual_nodes_are_handed_over_with_the_nodes_that_were_decided():
     cells = (
-        'type = "pvh"\nvnuma = [["pnode=3", "size=32", "vcpus=0", "vdistances=10,20"],'
+        'type = "hvm"\nvnuma = [["pnode=3", "size=32", "vcpus=0", "vdistances=10,20"],'
         ' ["pnode=1", "size=32", "vcpus=1", "vdistances=20,10"]]\n'
     )
     for wish, nodes in (

@@ -41,8 +41,8 @@ def document(run):
     return document_of
 
 
-def config(path, name, *lines, memory=4096, vcpus=4):
-    settings = (f'name = "{name}"', 'type = "pvh"', f"memory = {memory}", f"vcpus = {vcpus}")
+def config(path, name, *lines, memory=4096, vcpus=4, kind="pvh"):
+    settings = (f'name = "{name}"', f'type = "{kind}"', f"memory = {memory}", f"vcpus = {vcpus}")
     (path / f"{name}.cfg").write_text("\n".join((*settings, *lines)) + "\n")
     return f"{name}.cfg"
 
@@ -293,7 +293,7 @@ def test_virtual_nodes_lie_on_the_nodes_named_and_their_vcpus_prefer_them(
         f'["pnode={node}", "size=2048", "vcpus={vcpus}", "vdistances={row}"]'
         for node, vcpus, row in ((3, "0-1", "10,20"), (4, "2-3", "20,10"))
     )
-    name = config(tmp_path, "wide", f'nodes = "{nodes}"', f"vnuma = [{cells}]")
+    name = config(tmp_path, "wide", f'nodes = "{nodes}"', f"vnuma = [{cells}]", kind="hvm")
     (made,) = document("create", name)["guests"]
     assert made["created"]["node_affinity"] == there
     assert made["created"]["memory"] == [{"node": node, "kib": 2 << 20} for node in there]

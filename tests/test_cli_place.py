@@ -80,7 +80,7 @@ def test_virtual_nodes_are_in_the_document_with_the_nodes_they_name(run, guest):
         '["pnode=3", "size=64", "vcpus=0", "vdistances=10,20"]',
         '["pnode=4", "size=64", "vcpus=1", "vdistances=20,10"]',
     ]
-    config = guest(type='"pvh"', memory="128", vnuma=f"[{', '.join(cells)}]")
+    config = guest(type='"hvm"', memory="128", vnuma=f"[{', '.join(cells)}]")
     document = json.loads(run("place", "-c", HOST, "--json", config)[1])
     assert [cell["node"] for cell in document["virtual_nodes"]] == [3, 4]
     assert [cell["vcpus"] for cell in document["virtual_nodes"]] == ["0", "1"]
@@ -195,3 +195,24 @@ def test_the_module_runs_as_a_program_and_survives_a_closed_pipe():
         program.stdout.close()
         assert program.stderr.read() == b""
         assert program.wait() == 0
+
+
+def test_nothing_is_compiled_on_the_way_to_an_answer():
+    # The first compilation in a process takes a millisecond: a record with an annotation in quotes
+    # is enough for one.
+    program = """
+import builtins, sys
+compile_anyway = compile
+def refuse(source, filename, *more, **named):
+    assert filename != "<string>", f"compiled: {source!r}"  # modules without byte code have a file
+    return compile_anyway(source, filename, *more, **named)
+builtins.compile = refuse
+from homenode.cli.main import main
+sys.exit(main(["place", "-c", sys.argv[1], sys.argv[2]]))
+"""
+    capture = f"capture:{CAPTURES / 'n8/empty/xl-info-n.txt'}"
+    guest = str(CAPTURES / "n8/guests/c.cfg")
+    ran = subprocess.run(
+        [sys.executable, "-c", program, capture, guest], capture_output=True, text=True, check=False
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")

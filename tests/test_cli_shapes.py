@@ -21,7 +21,6 @@ HOSTS = ROOT / "examples" / "hosts"
 XEN_GUESTS = f"capture:{ROOT / 'tests' / 'data' / 'xen-captures' / 'n8' / 'guests'}"
 EPYC = f"capture:{HOSTS / 'epyc-7763-2s-nps4.toml'}"
 UNEVEN = f"capture:{HOSTS / 'uneven.toml'}"
-XEN_TIERS = f"capture:{HOSTS / 'memory-tiers.toml'}"
 KVM = ROOT / "tests" / "data" / "kvm-captures"
 
 
@@ -50,12 +49,12 @@ def run(capsys):
 def tiers():
     """Return a host with every kind of memory that runs QEMU, not Xen."""
     text = (HOSTS / "memory-tiers.toml").read_text(encoding="utf-8")
-    Path("tiers.toml").write_text(text.replace('"Xen 4.20"', '"QEMU"'), encoding="utf-8")
+    Path("tiers.toml").write_text(text.replace('"Linux 6.12, KVM"', '"QEMU"'), encoding="utf-8")
     return "capture:tiers.toml"
 
 
 def xl(*lines, memory=512, vcpus=2):
-    text = "\n".join(['name = "g"', 'type = "pvh"', f"memory = {memory}", f"vcpus = {vcpus}"])
+    text = "\n".join(['name = "g"', 'type = "hvm"', f"memory = {memory}", f"vcpus = {vcpus}"])
     Path("g.cfg").write_text("\n".join([text, *lines, ""]), encoding="utf-8")
     return Path("g.cfg")
 
@@ -101,11 +100,23 @@ def by_node(decision):
 # --- what a guest's file has no words for ---
 
 
-@pytest.mark.parametrize("wish", [["--tier", "cxl:256MiB"], ["--spill"], ["--huge-pages", "2MiB"]])
-@pytest.mark.parametrize("uri", ["tiers", XEN_TIERS])
-def test_xl_cannot_be_told_of_tiers_spill_and_huge_pages_whatever_the_host(run, tiers, uri, wish):
-    uri = tiers if uri == "tiers" else uri
-    assert "Xen" in complaint(run("place", uri, *wish, xl()))
+@pytest.mark.parametrize("wish", [["--tier", "cxl"], ["--spill"], ["--huge-pages", "2MiB"]])
+@pytest.mark.parametrize("hypervisor", ["QEMU", "Xen 4.20"])
+def test_xl_cannot_be_told_of_some_memory_whatever_the_host(run, tiers, hypervisor, wish):
+    path = Path(tiers.removeprefix("capture:"))
+    path.write_text(path.read_text("utf-8").replace('"QEMU"', f'"{hypervisor}"'), "utf-8")
+    assert "Xen" in complaint(run("place", tiers, *wish, xl()))
+
+
+def test_xl_is_told_of_a_tier_as_a_virtual_node_without_vcpus_of_an_hvm_guest(run, tiers):
+    status, out, err = run("place", tiers, "--tier", "cxl:256MiB", "--config", xl(memory=512))
+    assert (status, "virtual-nodes-stay" in err) == (ExitStatus.DONE, True)
+    assert '["pnode=6", "size=256", "vdistances=14,10"]' in out
+    pvh = Path("g.cfg").read_text("utf-8").replace("hvm", "pvh")
+    Path("g.cfg").write_text(pvh, "utf-8")
+    assert "--tier: xl cannot make a pvh guest" in complaint(
+        run("place", tiers, "--tier", "cxl:256MiB", Path("g.cfg"))
+    )
 
 
 def test_a_tier_is_written_as_a_virtual_node_without_vcpus(run, tiers):

@@ -248,6 +248,13 @@ def test_xml_that_is_dangerous_or_of_something_else_is_refused(file, text):
     assert not read_or_refuse(file, text.encode())
 
 
+def test_a_thousand_caches_of_all_the_cpus_that_there_can_be_are_read(file):
+    banks = "".join(f"<bank level='{2 + at % 3}' cpus='0-65535'/>" for at in range(1000))
+    cell = "<cell id='0'><cpus><cpu id='1'/><cpu id='65535'/></cpus></cell>"
+    host = f"<host><topology><cells>{cell}</cells></topology><cache>{banks}</cache></host>"
+    assert read_or_refuse(file, f"<capabilities>{host}</capabilities>".encode())
+
+
 def test_a_document_in_which_everything_is_as_large_as_may_be_is_read(file):
     numbers = " ".join(map(str, range(1024)))
     values = " ".join(["10"] * 1024 * 1024)
@@ -255,7 +262,8 @@ def test_a_document_in_which_everything_is_as_large_as_may_be_is_read(file):
         f"<object type='NUMANode' os_index='{at}' gp_index='{at}' cpuset='0xf...f'/>"
         for at in range(1024)
     )
-    cpus = "".join(f"<object type='PU' os_index='{at}'/>" for at in range(8192))
+    cpus = "".join(f"<object type='PU' os_index='{at}'/>" for at in range(65_536))
+    cpus = f"<object type='Core' os_index='0'>{cpus}</object>"
     table = (
         "<distances2 type='NUMANode' nbobjs='1024' kind='5' name='NUMALatency' indexing='os'>"
         f"<indexes>{numbers}</indexes><u64values>{values}</u64values></distances2>"

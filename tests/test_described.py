@@ -5,12 +5,11 @@ from hypothesis import strategies as st
 from homenode.bitmap import CpuMap, NodeMap
 from homenode.formats.described import (
     dax_kind,
-    doubts,
     node_kinds,
     pair_table,
     with_consistent_cores,
-    with_doubts,
 )
+from homenode.formats.doubts import doubts, with_doubts
 from homenode.host import Cpu, Host, Node
 from strategies import hosts
 

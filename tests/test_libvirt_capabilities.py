@@ -12,7 +12,9 @@ from homenode.formats import libvirt_capabilities
 from homenode.rules.xen import memory_shares
 
 CAPTURES = Path(__file__).parent / "data" / "kvm-captures"
-every_capture = pytest.mark.parametrize("name", ["n2", "n4", "n8"])
+CELLS_OF = {"n2": 2, "n4": 4, "n8": 8, "memless3": 3, "memonly3": 3, "smt2": 2}
+every_capture = pytest.mark.parametrize("name", CELLS_OF)
+TREES = [name for name in CELLS_OF if (CAPTURES / name / "tree.tar.gz").exists()]
 
 
 def seen(name):
@@ -24,13 +26,12 @@ def test_a_capture_has_the_cells_that_a_plain_count_finds(name):
     text = (CAPTURES / name / "virsh-capabilities.xml").read_text()
     host = seen(name)
     memory = re.findall(r"<memory unit='KiB'>(\d+)</memory>", text)
-    assert [node.present_kib for node in host.nodes] == [int(kib) for kib in memory]
-    assert len(host.nodes) == int(name[1:])
+    assert [node.present_kib for node in host.nodes if node.present_kib] == list(map(int, memory))
+    assert len(host.nodes) == CELLS_OF[name]
     assert len(host.cpu_map) == len(re.findall(r"<cpu id=", text))
     values = [int(value) for value in re.findall(r"<sibling id='\d+' value='(\d+)'/>", text)]
     assert [value for row in host.distances for value in row] == values
     assert len({cpu.llc for cpu in host.cpus}) == len(re.findall(r"<bank id=.* level='3'", text))
-    assert [node.kind for node in host.nodes] == ["dram"] * len(host.nodes)
     assert host.hypervisor == "QEMU by libvirt"
     assert host.notes == ()
 
@@ -38,14 +39,34 @@ def test_a_capture_has_the_cells_that_a_plain_count_finds(name):
 @every_capture
 def test_free_memory_is_what_virsh_counts_in_pages(name):
     text = (CAPTURES / name / "virsh-freepages.txt").read_text()
-    free = [int(count) * 4 for count in re.findall(r"^4KiB: (\d+)$", text, re.MULTILINE)]
+    free = [
+        {
+            int(size): int(count)
+            for size, count in re.findall(r"^(\d+)KiB: (\d+)$", node, re.MULTILINE)
+        }
+        for node in text.split("Node ")[1:]
+    ]
     host = seen(name)
-    assert [node.free_kib for node in host.nodes] == free
-    assert [node.usable_kib for node in host.nodes] == free
-    for size in (2048, 1 << 20):
-        free = re.findall(rf"^{size}KiB: (\d+)$", text, re.MULTILINE)
-        pools = [pool for node in host.nodes for pool in node.pages if pool.page_kib == size]
-        assert [pool.free for pool in pools] == [int(count) for count in free]
+    assert len(host.nodes) == len(free)
+    for node, pages in zip(host.nodes, free, strict=True):
+        assert node.free_kib == node.usable_kib == pages[4] * 4
+        assert [(pool.page_kib, pool.free) for pool in node.pages] == [*pages.items()][1:]
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_libvirt_and_the_kernel_describe_one_machine(name):
+    libvirt, kernel = seen(name), seen(f"{name}/tree.tar.gz")
+    assert libvirt.cpus_by_node == kernel.cpus_by_node
+    assert libvirt.cores == kernel.cores
+    assert [cpu.socket for cpu in libvirt.cpus] == [cpu.socket for cpu in kernel.cpus]
+    assert [cpu.thread for cpu in libvirt.cpus] == [cpu.thread for cpu in kernel.cpus]
+    assert [cpu.llc for cpu in libvirt.cpus] == [cpu.llc for cpu in kernel.cpus]
+    assert libvirt.distances == kernel.distances
+    for one, other in zip(libvirt.nodes, kernel.nodes, strict=True):
+        assert (one.id, one.kind, one.present_kib) == (other.id, other.kind, other.present_kib)
+        assert one.pages == other.pages
+        # They were asked one after the other.
+        assert abs(one.free_kib - other.free_kib) < 8 << 10
 
 
 def test_without_free_pages_free_memory_is_unknown():

@@ -51,8 +51,10 @@ def test_cells_of_unequal_memory_lie_where_there_is_enough_of_it():
     }  # fmt: skip
 
 
-def test_the_overhead_lies_with_the_first_cell():
-    assert found(view_of(11, 10), guest_of((1, 10), (1, 10), overhead_kib=1)) == [(0, 1)]
+def test_the_overhead_lies_with_the_cells_that_have_vcpus():
+    assert found(view_of(12, 11), guest_of((1, 10), (1, 11), overhead_kib=1)) == [(1, 0)]
+    assert found(view_of(11, 10), guest_of((1, 10), (1, 10), overhead_kib=1)) == []
+    assert found(view_of(11, 10), guest_of((0, 10), (1, 10), overhead_kib=1)) == [(1, 0)]
 
 
 def test_a_cell_needs_its_vcpus_on_one_node_and_cores_where_it_wants_whole_ones():

@@ -6,8 +6,13 @@ from hypothesis import strategies as st
 
 from homenode.bitmap import CpuMap, NodeMap
 from homenode.drivers.xen_snapshot import OUTPUTS, snapshot_of
-from homenode.guest import GuestRequest
-from homenode.host import Cpu, Host, Node
+from homenode.formats.xl_cfg import GuestConfig
+from homenode.guest import GuestRequest, VirtualNode
+from homenode.holding import held
+from homenode.host import Cpu, Cpupool, Host, Node
+from homenode.placement import View, place
+from homenode.placement.decision import Decision
+from homenode.placement.policies import policy
 from homenode.rules.xen import (
     EXTENT_KIB,
     LARGE_EXTENT_KIB,
@@ -22,6 +27,8 @@ from homenode.rules.xen import (
     overhead,
     unscrubbed_kib,
 )
+from homenode.rules.xen_config import handed_over, remarks
+from homenode.rules.xen_request import request
 
 CAPTURES = Path(__file__).parent / "data" / "xen-captures"
 MIB = 1024
@@ -337,3 +344,54 @@ def test_shares_are_equal_but_for_an_extent_where_nothing_is_short(nodes, needed
     shares = memory_shares(wanted(needed), [1 << 31] * nodes)
     # One extent, one page and the rest of one more.
     assert max(shares) - min(shares) <= EXTENT_KIB + 2 * PAGE_KIB
+
+
+# --- virtual nodes, as xl gets them ---
+
+
+def written(*cells):
+    """Return the ``vnuma`` that a guest without one is handed over with."""
+    asked = GuestRequest("g", 2, 0, type="hvm")
+    decision = Decision(
+        "g", "balanced", fits=True, optimal=True, nodes=NodeMap([0]), memory=(), vcpus=(),
+        memory_needed_kib=0, reason="", virtual_nodes=cells,
+    )  # fmt: skip
+    config = GuestConfig.parse('name = "g"\n')
+    host = Host(cpus=[Cpu(0, 0)], nodes=[Node(0, present_kib=1)])
+    handed = GuestConfig.parse(handed_over(config, asked, decision, host))
+    assert [warned.code for warned in remarks(decision)] == ["virtual-nodes-stay"]
+    return handed.values["vnuma"]
+
+
+def test_virtual_nodes_that_are_made_have_distances_that_a_guest_can_believe():
+    """Those that are left out are all 0 to Xen, also a node's to itself."""
+    two = [VirtualNode(at, CpuMap([at]), 64 * MIB, node=at + 2) for at in range(2)]
+    assert written(*two) == (
+        ("pnode=2", "size=64", "vcpus=0", "vdistances=10,20"),
+        ("pnode=3", "size=64", "vcpus=1", "vdistances=20,10"),
+    )
+    told = [
+        cell._replace(distances=row) for cell, row in zip(two, [(10, 12), (12, 10)], strict=True)
+    ]
+    assert [cell[-1] for cell in written(*told)] == ["vdistances=10,12", "vdistances=12,10"]
+
+
+def test_a_virtual_node_without_vcpus_is_written_as_xl_reads_it():
+    """xl fails on "vcpus=": failed to split "vcpus=" into pair."""
+    cells = VirtualNode(0, CpuMap([0, 1]), 64 * MIB, node=0), VirtualNode(1, CpuMap(), MIB, node=1)
+    assert written(*cells)[1] == ("pnode=1", "size=1", "vdistances=20,10")
+
+
+@pytest.mark.parametrize(("scheduler", "hard"), [("credit2", ["0-1", "2-3"]), ("credit", [])])
+def test_vcpus_of_virtual_nodes_are_each_held_to_their_own_where_they_would_drift(scheduler, hard):
+    host = Host(
+        cpus=[Cpu(at, at // 2) for at in range(4)],
+        nodes=[Node(at, present_kib=1 << 20, free_kib=1 << 20) for at in range(2)],
+        pools=(Cpupool("Pool-0", CpuMap(range(4)), scheduler),),
+    )
+    text = 'name = "g"\ntype = "hvm"\nmemory = 1500\nvcpus = 4\nvirtual_nodes = "auto"\n'
+    asked = request(GuestConfig.parse(text), host).request
+    view = View(host, share_rule=memory_shares)
+    decision = held(place(view, asked, policy("balanced")), asked, view, hold=None)
+    assert [str(run.soft) for run in decision.vcpus] == ["0-1", "2-3"]
+    assert [str(run.hard) for run in decision.vcpus if run.hard] == hard

@@ -300,11 +300,11 @@ def test_a_small_tree_is_read_in_full():
 @pytest.mark.parametrize(
     ("row", "read", "note"),
     [
-        ("10", (10, None, None), "nodes 0 state 1 distances for 3 nodes"),
-        ("", (None, None, None), "nodes 0 state 0 distances for 3 nodes"),
+        ("10", (10, None, None), "node 0 states 1 distances for 3 nodes"),
+        ("", (None, None, None), "node 0 states 0 distances for 3 nodes"),
         ("10 x 28", (10, None, 28), "is no number: 10 x 28"),
         ("10 x 28", (10, None, 28), "distances from nodes 0 are not all stated"),
-        ("10 21 28 31", (None, None, None), "nodes 0 state 4 distances for 3 nodes"),
+        ("10 21 28 31", (None, None, None), "node 0 states 4 distances for 3 nodes"),
         ("10 10 28", (10, 10, 28), "nodes 0 state that another node is as near as"),
         ("10 20 28", (10, 20, 28), "distances differ by direction: node 0 to 1 is 20, and back 21"),
     ],

@@ -18,6 +18,7 @@ from homenode.placement.problem import prepare
 from homenode.placement.search import Search
 from homenode.placement.view import View
 from homenode.placement.virtual import Cells, first_match, match, surplus
+from homenode.rules.xen import memory_shares
 from test_search import orders, views
 
 policies = st.one_of(st.sampled_from(sorted(POLICIES)), orders()).map(policy)
@@ -33,6 +34,15 @@ def cells_of(*sizes, distances=(), page_kib=None):
         made.append(VirtualNode(at, own, gib * GIB, row, page_kib=page_kib))
         first += vcpus
     return tuple(made)
+
+
+def host_of_mib(*free):
+    return Host(
+        cpus=[Cpu(at * 4 + n, at) for at in range(len(free)) for n in range(4)],
+        nodes=[
+            Node(at, present_kib=99 * GIB, free_kib=mib * 1024 + 513) for at, mib in enumerate(free)
+        ],
+    )
 
 
 def wanted(*sizes, beside_kib=0, **more):
@@ -244,6 +254,21 @@ def test_seven_cells_in_any_order_are_proved():
     assert place(View(host(*[8] * 7, distances=odd)), request, policy("balanced")).optimal
 
 
+@pytest.mark.parametrize("group", [2, 4, 8])
+def test_cells_in_groups_are_proved_on_a_tree_whatever_their_number(group):
+    order = [at * 7 % 16 for at in range(16)]
+    tree = [[10 if a == b else 12 if order[a] // group == order[b] // group else 32
+             for b in range(16)] for a in range(16)]  # fmt: skip
+    table = [[10 if a == b else 15 if a // group == b // group else 40 for b in range(16)]
+             for a in range(16)]  # fmt: skip
+    request = wanted(*[(1, 1)] * 16, distances=table)
+    decision = place(View(host(*[8] * 16, distances=tree)), request, policy("balanced"))
+    assert decision.optimal
+    nodes = nodes_of(decision)
+    for first in range(0, 16, group):
+        assert len({order[node] // group for node in nodes[first : first + group]}) == 1
+
+
 @pytest.mark.parametrize("count", [8, 16])
 def test_cells_in_blocks_that_are_alike_are_proved(count):
     table = [[10 if a == b else 20 if a // 4 == b // 4 else 30 for b in range(count)]
@@ -266,12 +291,19 @@ def test_more_cells_than_can_be_gone_through_are_placed_and_said_not_to_be_prove
     assert "virtual-nodes-not-proved" in {warned.code for warned in decision.warnings}
 
 
-def test_the_overhead_counts_with_the_first_cell():
+def test_the_overhead_counts_in_like_parts_with_the_cells_that_have_vcpus():
+    """On Xen the cell that fills its node to the last MiB was seen to get nothing at all."""
     assert place(View(host(4, 4)), wanted((1, 4), (1, 3)), policy("balanced")).fits
-    short = wanted((1, 4), (1, 4), beside_kib=1)
-    assert not place(View(host(4, 4)), short, policy("balanced")).fits
-    decision = place(View(host(4, 5)), short, policy("balanced"))
+    tight = wanted((1, 4), (1, 3), beside_kib=2)
+    assert not place(View(host(4, 4)), tight, policy("balanced")).fits
+    decision = place(View(host(4, 5)), tight, policy("balanced"))
     assert nodes_of(decision) == [1, 0]
+    assert [(share.node, share.kib) for share in decision.memory] == [
+        (0, 3 * GIB + 1),
+        (1, 4 * GIB + 1),
+    ]
+    without = place(View(host(4, 5)), wanted((0, 4), (1, 4), beside_kib=2), policy("balanced"))
+    assert [share.kib for share in without.memory] == [4 * GIB, 4 * GIB + 2]
 
 
 def test_pages_of_a_cell_come_from_the_pool_of_its_node():
@@ -335,6 +367,35 @@ def test_unequal_nodes_get_unequal_virtual_nodes():
         cell.node: (len(cell.vcpus), cell.memory_kib // GIB) for cell in decision.virtual_nodes
     }
     assert sizes == {0: (2, 3), 1: (2, 8)}
+
+
+def test_whole_gib_that_no_node_has_are_no_hindrance_to_virtual_nodes():
+    """Those of a guest without them would come from another node, and so it does not fit."""
+    view = View(host_of_mib(999, 999), share_rule=memory_shares)
+    request = whole(4, 1, type="hvm")._replace(memory_kib=GIB + 8192)
+    assert not place(view, request._replace(split=False), policy("balanced")).fits
+    cells = place(view, request, policy("balanced")).virtual_nodes
+    assert [cell.memory_kib for cell in cells] == [GIB // 2, GIB // 2]
+
+
+@settings(deadline=None)
+@given(
+    free=st.lists(st.integers(0, 40), min_size=2, max_size=4),
+    mib=st.integers(1, 99),
+    beside_kib=st.integers(0, 9000),
+)
+def test_what_is_made_leaves_room_for_what_the_hypervisor_needs_beside_it(free, mib, beside_kib):
+    request = GuestRequest(
+        "new", 9, mib * 1024 + beside_kib, guest_memory_kib=mib * 1024, split=True
+    )
+    view = View(host_of_mib(*free))
+    decision = place(view, request, policy("balanced"))
+    cells = decision.virtual_nodes
+    for cell in cells:
+        beside = -(-beside_kib // len(cells))
+        assert cell.memory_kib % 1024 == 0
+        assert cell.memory_kib + beside <= view.usable_kib(cell.node)
+    assert "not-split" not in {warned.code for warned in decision.warnings} or not cells
 
 
 def test_a_guest_of_one_vcpu_over_two_nodes_cannot_be_split_and_is_told():

@@ -65,7 +65,7 @@ def test_the_vcpus_are_all_that_the_guest_may_have(text, vcpus):
         ("", 64, 64),
         ("maxmem=128", 64, 128),
         ('memory="0x80"', 128, 128),
-        ('type="pvh"\nvnuma=[["size=40","vcpus=0"],["size=24","vcpus=1"]]', 64, 64),
+        ('type="hvm"\nvnuma=[["size=40","vcpus=0"],["size=24","vcpus=1"]]', 64, 64),
     ],
 )
 def test_memory_is_in_mib(text, target_mib, most_mib):
@@ -73,7 +73,7 @@ def test_memory_is_in_mib(text, target_mib, most_mib):
     assert (made.guest_memory_kib, made.max_memory_kib) == (target_mib * 1024, most_mib * 1024)
 
 
-@pytest.mark.parametrize("text", ["maxmem=96", 'type="pvh"\nvnuma=[["size=96","vcpus=0"]]'])
+@pytest.mark.parametrize("text", ["maxmem=96", 'type="hvm"\nvnuma=[["size=96","vcpus=0"]]'])
 def test_memory_that_is_not_set_is_the_most_there_may_be(text):
     made = request(GuestConfig.parse(f'name="g"\n{text}', source="g.cfg"), HOST).request
     assert made.guest_memory_kib == 96 * 1024
@@ -217,12 +217,12 @@ def test_a_pool_that_nobody_knows_of_is_said():
 
 # --- virtual nodes ---
 
-PVH = 'type="pvh"\n'
+HVM = 'type="hvm"\n'
 TWO = '["pnode={}","size=32","vcpus=0","vdistances=10,20"],["pnode={}","size=32","vcpus=1-2"]'
 
 
 def test_virtual_nodes_with_a_node_each_are_explicit():
-    made = asked(f"{PVH}vnuma=[{TWO.format(3, 1)}]")
+    made = asked(f"{HVM}vnuma=[{TWO.format(3, 1)}]")
     assert made.explicit == ExplicitNodes(NodeMap([1, 3]), "vnuma")
     assert (made.vcpus, made.guest_memory_kib) == (3, 64 * 1024)
     first, second = made.virtual_nodes
@@ -231,14 +231,14 @@ def test_virtual_nodes_with_a_node_each_are_explicit():
 
 
 def test_virtual_nodes_without_a_node_are_placed():
-    made = asked(f'{PVH}vnuma=[["size=24","vcpus=0"],[" size = 40 "," vcpus = 1,2-3 "]]')
+    made = asked(f'{HVM}vnuma=[["size=24","vcpus=0"],[" size = 40 "," vcpus = 1,2-3 "]]')
     assert made.explicit is None
     assert [node.node for node in made.virtual_nodes] == [None, None]
     assert made.vcpus == 4
 
 
 def test_nodes_overrule_the_node_of_a_virtual_node_and_that_overrules_soft_affinity():
-    vnuma = f"{PVH}vnuma=[{TWO.format(3, 1)}]\n"
+    vnuma = f"{HVM}vnuma=[{TWO.format(3, 1)}]\n"
     for text in ("nodes=2", 'nodes="0-1"'):
         assert codes(vnuma + text) == ["vnuma-overruled"]
         assert [node.node for node in ask(vnuma + text).request.virtual_nodes] == [None, None]
@@ -246,6 +246,12 @@ def test_nodes_overrule_the_node_of_a_virtual_node_and_that_overrules_soft_affin
     assert [node.node for node in agreed.virtual_nodes] == [3, 1]
     assert codes(vnuma + 'cpus_soft="node:0"') == ["cpus-soft-overruled"]
     assert ask(vnuma + 'cpus_soft="node:0"').request.explicit.setting == "vnuma"
+
+
+def test_a_virtual_node_may_have_no_vcpus():
+    made = asked(f'{HVM}vnuma=[["size=24","vcpus=0-1"],["size=40"]]')
+    assert made.vcpus == 2
+    assert [len(node.vcpus) for node in made.virtual_nodes] == [2, 0]
 
 
 @pytest.mark.parametrize(
@@ -256,8 +262,9 @@ def test_nodes_overrule_the_node_of_a_virtual_node_and_that_overrules_soft_affin
         ('[["pnode"]]', "'pnode' is none of"),
         ('[["size=64","vcpus=0","colour=red"]]', "'colour=red' is none of"),
         ('[["size=64","size=64","vcpus=0"]]', "size is there twice"),
-        ('[["size=64"]]', "it needs size=MIB and vcpus=LIST"),
-        ('[["vcpus=0"]]', "it needs size=MIB and vcpus=LIST"),
+        ('[["size=64"]]', "no virtual node has a vcpu"),
+        ('[["vcpus=0"]]', "it needs size=MIB"),
+        ('[["size=64","vcpus="]]', "'vcpus=' is none of"),
         ('[["size=0","vcpus=0"]]', "it needs size=MIB"),
         ('[["size=64M","vcpus=0"]]', "size=64M is no whole number"),
         ('[["size=99999999999999999999","vcpus=0"]]', "size=9+ is no whole number"),
@@ -274,12 +281,13 @@ def test_nodes_overrule_the_node_of_a_virtual_node_and_that_overrules_soft_affin
         ('[["size=64","vcpus=0-8"]]', "have 9 vcpus, and the host 8 cpus"),
         ('[["size=64","vcpus=0"]]\nmaxvcpus=2', "have 1 vcpus, but maxvcpus = 2"),
         ('[["size=64","vcpus=0"]]\nmaxmem=65', "have 64 MiB, but maxmem = 65"),
-        ('[["size=64","vcpus=0"]]\ntype="pv"', "refuses virtual nodes for a pv guest"),
+        ('[["size=64","vcpus=0"]]\ntype="pv"', "xl cannot make a pv guest with virtual"),
+        ('[["size=64","vcpus=0"]]\ntype="pvh"', "xl cannot make a pvh guest with virtual"),
     ],
 )
 def test_virtual_nodes_that_make_no_sense_are_refused(vnuma, said):
     with pytest.raises(ParseError, match=rf"^g\.cfg:4: .*{said}"):
-        ask(f"{PVH}vnuma={vnuma}")
+        ask(f"{HVM}vnuma={vnuma}")
 
 
 # --- refusals ---

@@ -230,7 +230,7 @@ def test_virtual_nodes_of_a_config_are_read():
     (guest,) = xl_list.parse_configured(json.dumps(document))
     assert (guest.pool, guest.vcpus) == ("p", 2)
     assert [(node.memory_kib, node.node, node.distances) for node in guest.virtual_nodes] == [
-        (1024, 1, (10, 20)), (2048, None, (20, 10)),
+        (1024, 1, (10, 20)), (2048, 0, (20, 10)),
     ]  # fmt: skip
 
 

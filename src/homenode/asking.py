@@ -207,12 +207,21 @@ def _is_xen(host: Host) -> bool:
 
 def _refuse_for_xen(made: GuestRequest) -> None:
     """Refuse what Xen cannot be told of, rather than plan on it."""
-    if made.spill or made.tier is not None:
+    if made.spill:
         raise HomenodeError(
             f"{made.name[:40]}: Xen takes a guest's memory from nodes where it has cpus, and cannot"
             " be told of others",
-            hint="leave out spill and tier, or give the guest a virtual node there (vnuma, pnode=)",
+            hint="leave out --spill; --tier gives an hvm guest memory there, as a virtual node",
         )
+    if made.tier is not None:
+        from homenode.rules.xen_request import refuse_split  # noqa: PLC0415 - only on Xen
+
+        with _Option("--tier"):
+            refuse_split(made)
+            if made.tier.kib >= made.guest_memory_kib:
+                raise HomenodeError(
+                    "Xen gives a guest some memory where it has cpus", hint="ask for a part of it"
+                )
     if made.page_kib > ORDINARY_PAGE_KIB:
         raise HomenodeError(
             f"{made.name[:40]}: Xen has no pools of huge pages; it uses large pages by itself",

@@ -2,7 +2,8 @@
 
 Xen's credit scheduler heeds soft affinity when it balances; credit2, the default since Xen 4.12,
 does not, and vcpus drift away while their home is idle (``docs/residency.md``). So there a guest
-that fits one node, and whose config holds it nowhere itself, is held to the cpus of that node.
+that fits one node, and whose config holds it nowhere itself, is held to the cpus of that node, and
+so are the vcpus of each virtual node, whose kernel counts on that.
 """
 
 from homenode.guest import GuestRequest
@@ -18,12 +19,12 @@ def held(decision: Decision, request: GuestRequest, view: View, *, hold: bool | 
     """Return the decision with hard masks of the nodes that it prefers, where that is due.
 
     `hold` is the user's word; None holds where the scheduler of the cpupool drifts and the guest
-    is on one node. A guest with hard masks of its own keeps those.
+    or each of its virtual nodes is on one node. A guest with hard masks of its own keeps those.
     """
     host = view.host
     if hold is None:
         drifts = host.pool(request.pool).scheduler in DRIFTING
-        hold = drifts and len(decision.nodes) == 1
+        hold = drifts and (len(decision.nodes) == 1 or bool(decision.virtual_nodes))
     if not (hold and decision.fits) or request.hard or request.exclusive:
         return decision
     suitable = suitable_cpus(view, request)

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
     from homenode.asking import GuestFile
     from homenode.placement.explain import Explanation
+else:
+    GuestFile = object  # not in quotes: see homenode.placement.problem
 
 _SHOWN = 5
 _LONGEST_S = 3600.0
@@ -71,7 +73,7 @@ def run(arguments: list[str]) -> int:
 class _Decided(NamedTuple):
     """A guest's file and what was decided on it: `seen` is the host, `view` what was decided on."""
 
-    config: "GuestFile"
+    config: GuestFile
     asked: Asked
     seen: View
     view: View

@@ -16,7 +16,7 @@ from homenode.drivers.base import Snapshot
 from homenode.errors import HomenodeError, ParseError
 from homenode.formats import xen_debug_keys, xl_info
 from homenode.formats.columns import whole_number
-from homenode.formats.described import with_doubts
+from homenode.formats.doubts import with_doubts
 from homenode.formats.xen_debug_keys import DomainPages, NumaDump
 from homenode.formats.xl_info import XlInfo
 from homenode.guest import Guest, GuestState, MemoryByNode, Vcpu
@@ -26,6 +26,10 @@ from homenode.units import format_memory
 
 if TYPE_CHECKING:
     from homenode.formats.xl_list import ConfiguredGuest, ListedGuest
+else:
+    # A name in quotes would be compiled when the record is made, and the first compilation of a
+    # process takes a millisecond.
+    ConfiguredGuest = ListedGuest = object
 
 INFO = "xl-info-n.txt"
 LIST = "xl-list-v-c-n.txt"
@@ -59,7 +63,7 @@ MOST_ASSUMED_VCPUS = 1 << 18
 
 _DEFAULT_POOL = "Pool-0"
 
-_Row = TypeVar("_Row", "ListedGuest", "ConfiguredGuest")
+_Row = TypeVar("_Row", ListedGuest, ConfiguredGuest)
 
 
 class _Outputs:
@@ -299,10 +303,10 @@ def _refuse_unknown_cpus(named: CpuMap, given: _Outputs, name: str) -> None:
 class _Seen(NamedTuple):
     """What the outputs say of one guest; None and () are not said."""
 
-    listed: "ListedGuest | None"
-    pooled: "ListedGuest | None"
-    claiming: "ListedGuest | None"
-    configured: "ConfiguredGuest | None"
+    listed: ListedGuest | None
+    pooled: ListedGuest | None
+    claiming: ListedGuest | None
+    configured: ConfiguredGuest | None
     name: str | None
     vcpus: tuple[Vcpu, ...]
     pages: DomainPages | None
@@ -413,7 +417,7 @@ def _guest(number: int, host: Host, given: _Outputs, seen: _Seen) -> Guest:
     )
 
 
-def _state(row: "ListedGuest | None", *, awaited_kib: int) -> GuestState:
+def _state(row: ListedGuest | None, *, awaited_kib: int) -> GuestState:
     if row is None:
         return "running"
     # Its vcpus come online at the very end (libxl_dom.c, libxl__build_post()).

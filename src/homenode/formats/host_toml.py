@@ -80,7 +80,7 @@ from typing import NamedTuple, get_args
 
 from homenode.bitmap import LARGEST_MEMBER, CpuMap, NodeMap
 from homenode.errors import HomenodeError, ParseError
-from homenode.formats.described import with_doubts
+from homenode.formats.doubts import with_doubts
 from homenode.formats.table import LARGEST_NUMBER, Table
 from homenode.host import Cpu, Cpupool, Device, DeviceKind, Host, Node, NodeKind, PagePool
 from homenode.units import parse_memory_kib

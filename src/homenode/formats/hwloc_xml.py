@@ -38,9 +38,10 @@ from homenode.formats.described import (
     number_caches,
     pair_table,
     refuse_too_many,
+    thread_in,
     with_consistent_cores,
-    with_doubts,
 )
+from homenode.formats.doubts import with_doubts
 from homenode.formats.table import LARGEST_NUMBER
 from homenode.host import Cpu, Device, Host, Node, NodeKind, PagePool
 
@@ -49,7 +50,7 @@ VERSIONS = ("2", "3")
 
 _LATENCY = 4
 _INFINITE = "0xf...f"
-_HEX = "0123456789abcdefABCDEF"
+_HEX = frozenset("0123456789abcdefABCDEF")
 _MOST_INITIATORS = 4096
 _ALL = (1 << LARGEST_MEMBER + 1) - 1
 _CACHES = {f"L{level}Cache": level for level in range(2, 6)}
@@ -82,8 +83,8 @@ class _Place(NamedTuple):
     die: Element | None = None
     core: Element | None = None
     cache: Element | None = None
-    nodes: int = 0
-    """The nodes of the nearest object around it that has any, as bits."""
+    around: Element | None = None
+    """The nearest object around it that has a set of nodes."""
 
 
 class _Reader:
@@ -101,6 +102,7 @@ class _Reader:
             kind = element.get("type")
             if kind == "NUMANode":
                 self.memories.append(self._memory(element))
+                refuse_too_many(self.memories, source)
             elif kind == "PU":
                 cpu = self.number(element, "os_index", most=LARGEST_MEMBER)
                 if cpu in self.cpus:
@@ -108,7 +110,6 @@ class _Reader:
                 self.cpus[cpu] = place
             elif kind == "PCIDev":
                 self.devices.append((element, place))
-        refuse_too_many(self.memories, source)
         self.memories.sort(key=lambda memory: memory.id)
         for one, other in pairwise(self.memories):
             if one.id == other.id:
@@ -128,8 +129,8 @@ class _Reader:
 
     def _within(self, element: Element, place: _Place) -> _Place:
         kind = element.get("type", "")
-        if nodes := self.mask(element, "nodeset"):
-            place = place._replace(nodes=nodes)
+        if element.get("nodeset"):
+            place = place._replace(around=element)
         if kind == "Package":
             return place._replace(socket=element)
         if kind == "Die":
@@ -161,7 +162,7 @@ class _Reader:
     def _pages(self, element: Element) -> tuple[PagePool, ...]:
         count = {
             self.number(page, "size") >> 10: self.number(page, "count")
-            for page in element.iter("page_type")
+            for page in element.findall("page_type")
         }
         # The smallest are the ordinary ones: also where there are pools of 64 KiB pages.
         return tuple(
@@ -204,12 +205,10 @@ class _Reader:
             words = words[1:]
         if len(words) * 32 > LARGEST_MEMBER + 1:
             return None
-        bits = 0
-        for word in words:
-            digits = word.removeprefix("0x")
-            if len(digits) > 8 or not all(digit in _HEX for digit in digits):
-                return None
-            bits = bits << 32 | int(digits or "0", 16)
+        digits = "".join(word.removeprefix("0x").rjust(8, "0") for word in words)
+        if len(digits) != len(words) * 8 or not _HEX.issuperset(digits):
+            return None
+        bits = int(digits or "0", 16)
         return bits | (_ALL ^ ((1 << 32 * len(words)) - 1)) if endless else bits
 
     def offline(self) -> CpuMap:
@@ -271,7 +270,7 @@ def _stated_kind(element: Element) -> NodeKind | None:
     for begin, kind in _KINDS:
         if subtype.startswith(begin):
             return kind
-    infos = {info.get("name"): info.get("value", "") for info in element.iter("info")}
+    infos = {info.get("name"): info.get("value", "") for info in element.findall("info")}
     if infos.get("DAXType") == "NVM":
         return "pmem"
     return dax_kind(infos.get("DAXParent", ""))
@@ -325,7 +324,7 @@ def _cpus(reader: _Reader, node_of: Mapping[int, int]) -> list[Cpu]:
             node_of.get(cpu),
             core=numbers[cpu],
             socket=reader.maybe_index(place.socket),
-            thread=list(siblings[cpu]).index(cpu) if siblings[cpu] else None,
+            thread=thread_in(siblings[cpu], cpu),
             die=reader.maybe_index(place.die),
             llc=llcs.get(cpu),
         )
@@ -461,11 +460,12 @@ def _devices(reader: _Reader, own: Mapping[int, int]) -> list[Device]:
     devices = []
     described = NodeMap(own)
     for element, place in reader.devices:
-        near = NodeMap.from_bits(place.nodes) & described
+        nodes = 0 if place.around is None else reader.mask(place.around, "nodeset")
+        near = NodeMap.from_bits(nodes) & described
         with_cpus = [node for node in near if own[node]] or list(near)
         node = with_cpus[0] if len(with_cpus) == 1 else None
         digits = element.get("pci_type", "")[:4]
-        is_class = len(digits) == 4 and all(digit in _HEX for digit in digits)
+        is_class = len(digits) == 4 and _HEX.issuperset(digits)
         kind = device_kind(int(digits, 16)) if is_class else None
         devices.append(Device(element.get("pci_busid", "")[:64] or "unknown", node, kind))
     return sorted(devices, key=lambda device: device.address)

@@ -27,9 +27,10 @@ from homenode.formats.described import (
     number_caches,
     pair_table,
     refuse_too_many,
+    thread_in,
     with_consistent_cores,
-    with_doubts,
 )
+from homenode.formats.doubts import with_doubts
 from homenode.formats.table import LARGEST_NUMBER
 from homenode.host import Cpu, Host, Node, PagePool
 
@@ -188,11 +189,11 @@ class _Reader:
                     node,
                     core=self.maybe_number(one, "core_id"),
                     socket=self.maybe_number(one, "socket_id"),
-                    thread=list(stated).index(cpu) if cpu in stated else None,
+                    thread=thread_in(stated, cpu),
                     die=self.maybe_number(one, "die_id"),
                 )
         self.notes += claimed_twice(twice)
-        llcs = self._llcs()
+        llcs = self._llcs(CpuMap(found))
         read = [cpu._replace(llc=llcs.get(cpu.id)) for cpu in found.values()]
         return with_consistent_cores(read, siblings, self.notes)
 
@@ -203,15 +204,17 @@ class _Reader:
         except HomenodeError as error:
             raise self.error(f"<{element.tag}>: {name}: {error}") from None
 
-    def _llcs(self) -> dict[int, int]:
-        level_of: dict[int, int] = {}
+    def _llcs(self, known: CpuMap) -> dict[int, int]:
+        banks = [
+            (self.number(bank, "level"), self._map(bank, "cpus"))
+            for bank in self.root.findall("host/cache/bank")
+        ]
         first_of: dict[int, int] = {}
-        for bank in self.root.findall("host/cache/bank"):
-            level = self.number(bank, "level")
-            shared = self._map(bank, "cpus")
-            for cpu in shared if level >= 2 else ():
-                if level > level_of.get(cpu, 0):
-                    level_of[cpu], first_of[cpu] = level, shared.first
+        left = known
+        for level, shared in sorted(banks, key=lambda bank: bank[0], reverse=True):
+            if level >= 2:
+                first_of.update(dict.fromkeys(shared & left, shared.first if shared else 0))
+                left -= shared
         return number_caches(first_of)
 
     def distances(self) -> list[list[int | None]] | None:

@@ -38,9 +38,10 @@ from homenode.formats.described import (
     number_caches,
     pair_table,
     refuse_too_many,
+    thread_in,
     with_consistent_cores,
-    with_doubts,
 )
+from homenode.formats.doubts import with_doubts
 from homenode.host import Cpu, Device, DeviceKind, Host, Node, NodeKind, PagePool, Reservation
 from homenode.units import format_memory
 
@@ -221,7 +222,7 @@ def _cpu(tree: _Tree, cpu: int, node: int | None, siblings: CpuMap) -> Cpu:
         node,
         core=tree.integer(folder + "core_id"),
         socket=tree.integer(folder + "physical_package_id"),
-        thread=list(siblings).index(cpu) if siblings else None,
+        thread=thread_in(siblings, cpu),
         die=tree.integer(folder + "die_id"),
     )
 
@@ -459,7 +460,7 @@ def _wrong_lengths(lengths: Mapping[int, int], right: int) -> list[str]:
             nodes_by_length.setdefault(length, []).append(node)
     for_nodes = f"for {right} node{'s' * (right != 1)}"
     return [
-        f"nodes {NodeMap(nodes)} state {length} distances {for_nodes}"
+        f"{NodeMap(nodes).named} state{'s' * (len(nodes) == 1)} {length} distances {for_nodes}"
         for length, nodes in sorted(nodes_by_length.items())
     ]
 

@@ -316,5 +316,6 @@ def _virtual_node(number: int, node: _Json) -> VirtualNode:
         node["vcpus"].cpus(),
         node["memkb"].needed(most=LARGEST_MIB << 10),
         distances=tuple(item.needed(most=1 << 16) for item in node["distances"].items()),
-        node=node["pnode"].number(most=LARGEST_MEMBER),
+        # xl leaves out what is 0, and a virtual node always has one.
+        node=node["pnode"].number(most=LARGEST_MEMBER) or 0,
     )

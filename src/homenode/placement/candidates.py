@@ -7,7 +7,7 @@ from homenode.guest import GuestRequest, VirtualNode
 from homenode.host import ORDINARY_PAGE_KIB
 from homenode.placement.decision import MemoryShare, VcpuAffinity
 from homenode.placement.facts import FACTS, Part, Ratio
-from homenode.placement.problem import Problem, overhead_kib
+from homenode.placement.problem import Problem
 from homenode.placement.weights import positions
 
 
@@ -43,12 +43,13 @@ def virtual_nodes_of(problem: Problem, chosen: int) -> tuple[VirtualNode, ...]:
 def cell_shares(request: GuestRequest, cells: Sequence[VirtualNode]) -> tuple[MemoryShare, ...]:
     """Return the memory of virtual nodes that have their nodes, by node and size of page.
 
-    What the hypervisor needs beside it is ordinary memory of the first one's node.
+    What the hypervisor needs beside it is ordinary memory.
     """
+    from homenode.placement.cells import overheads_kib  # noqa: PLC0415 - only with virtual nodes
+
     by_place: dict[tuple[int, int], int] = {}
-    for place, cell in enumerate(cells):
+    for cell, beside_kib in zip(cells, overheads_kib(request, cells), strict=True):
         page_kib = cell.page_kib or request.page_kib
-        beside_kib = 0 if place else overhead_kib(request, cells)
         beside_page_kib = page_kib if page_kib <= ORDINARY_PAGE_KIB else 4
         for size, kib in ((page_kib, cell.memory_kib), (beside_page_kib, beside_kib)):
             if cell.node is not None and kib:

@@ -19,12 +19,12 @@ from homenode.placement.candidates import (
     memory_of,
     virtual_nodes_on,
 )
+from homenode.placement.cells import cells_kib
 from homenode.placement.decision import Decision, MemoryShare, Warned
 from homenode.placement.policies import Policy
 from homenode.placement.problem import (
     Problem,
     barred_nodes,
-    cells_kib,
     prepare,
     required_devices,
 )
@@ -32,7 +32,6 @@ from homenode.placement.remarks import not_split, view_warnings
 from homenode.placement.search import Search
 from homenode.placement.shortage import shortages, tier_short
 from homenode.placement.view import View
-from homenode.placement.virtual import Cells
 from homenode.placement.weights import positions
 from homenode.units import format_memory
 
@@ -99,8 +98,7 @@ def _placed(problem: Problem, chosen: int) -> tuple[VirtualNode, ...]:
     ats = list(positions(chosen))
     if problem.cells is None or not ats:
         return cells
-    here = Cells([fits & chosen for fits in problem.cells.fits], problem.cells.distances)
-    arranged = here.arranged(chosen, problem.distances.of)
+    arranged = problem.cells.among(chosen).arranged(chosen)
     if arranged is not None:
         return _onto(problem, arranged.ats)
     in_turn = _onto(problem, list(islice(cycle(ats), len(cells))))

@@ -109,6 +109,10 @@ class Fact(ABC):
         A guest on one node is what is asked for most: this is its way around the search.
         """
 
+    def addends(self) -> Sequence[int] | None:
+        """Return a number of each node, if the value of a set is their sum and nothing else."""
+        return None
+
     def attributes(self) -> Sequence[Attribute] | None:
         """Return the per-node numbers that the value hangs on, apart from `Problem.twins`.
 
@@ -132,6 +136,9 @@ class Nodes(Fact):
     def singles(self, ats: Sequence[int]) -> int:  # noqa: ARG002 - the interface
         return 1
 
+    def addends(self) -> Sequence[int]:
+        return [1] * len(self.problem.ids)
+
 
 class Sum(Fact):
     """The sum of a number of each node."""
@@ -149,6 +156,9 @@ class Sum(Fact):
             return self.weights.uniform
         of = self.weights.of
         return [of[at] for at in ats]
+
+    def addends(self) -> Sequence[int]:
+        return self.weights.of
 
 
 class Usable(Sum):

@@ -7,26 +7,37 @@ is a rule and is never searched. A GPU's memory is given only where it is asked 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
 
 from homenode.guest import GuestRequest, Tier
 from homenode.host import Host, Node
 from homenode.placement.weights import positions
 
 
-class Far(NamedTuple):
+class Far:
     """The nodes without cpus that a guest may have memory from.
 
     `kib` is what each can give, `reach[i]` the distances from the i-th of them to the positions
     of the problem; `for_tier` and `for_spill` are sets of them (bit i), `tier_kib` what is wanted.
     """
 
-    nodes: tuple[int, ...] = ()
-    kib: tuple[int, ...] = ()
-    reach: tuple[tuple[int, ...], ...] = ()
-    for_tier: int = 0
-    for_spill: int = 0
-    tier_kib: int = 0
+    __slots__ = ("for_spill", "for_tier", "kib", "nodes", "reach", "tier_kib")
+
+    def __init__(  # noqa: PLR0913 - made in one place
+        self,
+        nodes: tuple[int, ...] = (),
+        kib: tuple[int, ...] = (),
+        reach: tuple[tuple[int, ...], ...] = (),
+        *,
+        for_tier: int = 0,
+        for_spill: int = 0,
+        tier_kib: int = 0,
+    ) -> None:
+        self.nodes = nodes
+        self.kib = kib
+        self.reach = reach
+        self.for_tier = for_tier
+        self.for_spill = for_spill
+        self.tier_kib = tier_kib
 
     @property
     def tier_room_kib(self) -> int:

@@ -4,19 +4,22 @@ Position i of every array is the i-th suitable node in ascending order of node n
 the order of positions is the order of nodes.
 """
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from homenode.bitmap import CpuMap, NodeMap
-from homenode.guest import Guest, GuestRequest, NearDevice, VirtualNode
+from homenode.guest import Guest, GuestRequest, NearDevice
 from homenode.host import LEVELS, ORDINARY_PAGE_KIB, UNREACHABLE_DISTANCE, Host
 from homenode.placement.far import Far, far_of
-from homenode.placement.view import View
+from homenode.placement.view import View, equal_shares
 from homenode.placement.weights import Pairs, Weights, positions, twins_of
 from homenode.units import format_page
 
 if TYPE_CHECKING:
     from homenode.placement.virtual import Arrangement, Cells
+else:
+    # A name in quotes would be compiled when the record is made, and the first compilation of a
+    # process takes a millisecond.
+    Cells = object
 
 _MACHINE = len(LEVELS) - 1
 
@@ -60,7 +63,7 @@ class Problem(NamedTuple):
     far: Far
     required: tuple[int, ...]
     scarce: Weights
-    cells: "Cells | None"
+    cells: Cells | None
 
     @property
     def everything(self) -> int:
@@ -92,7 +95,7 @@ class Problem(NamedTuple):
 
     def room_kib(self, node: int, page_kib: int) -> int:
         """Return what a node can give in pages of that size, less what is promised of it."""
-        return _room_kib(self.view, node, page_kib, as_libxl=self.as_libxl)
+        return self.view.room_kib(node, page_kib, as_libxl=self.as_libxl)
 
     @property
     def seat_word(self) -> str:
@@ -118,6 +121,12 @@ class Problem(NamedTuple):
         """Virtual nodes that are made have whole units of this."""
         return split_unit_kib(self.request)
 
+    def split_beside_kib(self, count: int) -> int:
+        """Return what is needed beside each of `count` virtual nodes that are made."""
+        request = self.request
+        own_kib = request.guest_memory_kib or request.memory_kib
+        return -(-max(0, request.memory_kib - own_kib) // count)
+
     @property
     def is_hopeless(self) -> bool:
         """Whether it is plain without a search that no set of nodes can hold the guest."""
@@ -136,6 +145,8 @@ class Problem(NamedTuple):
         """Return the positions that can hold the guest alone: `fits`, for one node at a time."""
         seats, memory = self.seats.of, self.memory.of
         needed, vcpus = self.needed_kib, self.request.vcpus
+        if self.cells is not None and self.cells.count == 1 and not self.required:
+            return list(positions(self.cells.fits[0]))
         if self.required or self.cells is not None or self.far.is_short:
             return [at for at in range(len(self.ids)) if self.fits(1 << at)]
         return [at for at in range(len(self.ids)) if memory[at] >= needed and seats[at] >= vcpus]
@@ -160,6 +171,12 @@ class Problem(NamedTuple):
             return self._cell_shares_kib(chosen)
         if self.spilled_kib(chosen):
             return [self.memory.of[at] for at in positions(chosen)]
+        if self.request.split and chosen & (chosen - 1):
+            # Each virtual node has its memory from its node alone, in whole units.
+            beside_kib, unit_kib = self.split_beside_kib(chosen.bit_count()), self.split_unit_kib
+            own = [max(0, self.memory.of[at] - beside_kib) for at in positions(chosen)]
+            room = [kib // unit_kib * unit_kib + beside_kib for kib in own]
+            return equal_shares(self.request._replace(memory_kib=self.home_kib), room)
         given = [self.unclaimed[at] for at in positions(chosen)]
         return list(self.view.share_rule(self.request._replace(memory_kib=self.home_kib), given))
 
@@ -175,11 +192,11 @@ class Problem(NamedTuple):
 
     def arranged(self, chosen: int) -> "Arrangement | None":
         """Return which virtual node goes where among `chosen`; None if they do not fit there."""
-        if self.cells is None:
-            return None
-        return self.cells.arranged(chosen, self.distances.of)
+        return None if self.cells is None else self.cells.arranged(chosen)
 
     def _cell_shares_kib(self, chosen: int) -> list[int]:
+        from homenode.placement.cells import cells_kib  # noqa: PLC0415 - only with virtual nodes
+
         arranged = self.arranged(chosen)
         if arranged is None:
             return [0] * chosen.bit_count()
@@ -242,14 +259,14 @@ def prepare(
     if any(not cell.vcpus for cell in request.virtual_nodes):
         wanted |= host.node_map - host.nodes_of(host.cpu_map) - barred
     page_kib = request.page_kib
+    unit_kib = split_unit_kib(request) if request.split else 1
     if request.split and also is None:
         # Each of its nodes is to give a virtual node vcpus and memory.
-        unit_kib = split_unit_kib(request)
         wanted = NodeMap(node for node in wanted if view.usable_kib(node, page_kib) >= unit_kib)
     ids = tuple(wanted)
     cpus = tuple(host.cpus_by_node[node] & suitable for node in ids)
     cores = [_cores(host, own.bits, whole=False) for own in cpus]
-    unclaimed = [_memory_kib(view, node, page_kib, as_libxl=as_libxl) for node in ids]
+    unclaimed = [view.usable_kib(node, page_kib, as_libxl=as_libxl) for node in ids]
     owed = [0 if as_libxl else view.owed_kib(node, page_kib) for node in ids]
     memory = [max(0, kib - claim) for kib, claim in zip(unclaimed, owed, strict=True)]
     alone, across = _vcpus_at_home(view, ids, suitable, as_libxl=as_libxl)
@@ -264,7 +281,7 @@ def prepare(
         request,
         ids,
         barred=frozenset(host.node_map - far_named if far_named else barred),
-        usable_kib=lambda node: _room_kib(view, node, page_kib, as_libxl=False),
+        usable_kib=lambda node: view.room_kib(node, page_kib) // unit_kib * unit_kib,
     )
     home_kib = request.memory_kib - far.tier_kib
     return Problem(
@@ -300,8 +317,22 @@ def prepare(
         far=far,
         required=tuple(_at_device(host, ids, device.node) for device in required_devices(request)),
         scarce=Weights(_scarce_devices(host, request, ids)),
-        cells=_cells(view, request, ids, cpus, seats, as_libxl=as_libxl),
+        cells=_cells(view, request, (ids, cpus, seats, distances), as_libxl=as_libxl),
     )
+
+
+def _cells(
+    view: View,
+    request: GuestRequest,
+    places: tuple[tuple[int, ...], tuple[CpuMap, ...], list[int], list[list[int]]],
+    *,
+    as_libxl: bool,
+) -> Cells | None:
+    if not request.virtual_nodes:
+        return None
+    from homenode.placement.cells import Places, cells_of  # noqa: PLC0415 - few guests have any
+
+    return cells_of(view, request, Places(*places), as_libxl=as_libxl)
 
 
 def split_unit_kib(request: GuestRequest) -> int:
@@ -343,83 +374,6 @@ def _scarce_devices(host: Host, request: GuestRequest, ids: tuple[int, ...]) -> 
         if device.node in counts and device.kind != "chipset" and device.address not in own:
             counts[device.node] += 1
     return list(counts.values())
-
-
-# -- virtual nodes --
-
-
-def overhead_kib(request: GuestRequest, cells: Sequence[VirtualNode]) -> int:
-    """Return what is needed beside the memory of the virtual nodes; it counts with the first."""
-    return max(0, request.memory_kib - sum(cell.memory_kib for cell in cells))
-
-
-def cells_kib(request: GuestRequest) -> list[int]:
-    """Return what each virtual node takes from its node, the overhead with the first."""
-    needs = [cell.memory_kib for cell in request.virtual_nodes]
-    if needs:
-        needs[0] += overhead_kib(request, request.virtual_nodes)
-    return needs
-
-
-def _cells(  # noqa: PLR0913 - the guest, and what its nodes have
-    view: View,
-    request: GuestRequest,
-    ids: tuple[int, ...],
-    cpus: tuple[CpuMap, ...],
-    seats: Sequence[int],
-    *,
-    as_libxl: bool,
-) -> "Cells | None":
-    cells = request.virtual_nodes
-    if not cells or all(cell.node is not None for cell in cells):
-        return None
-    from homenode.placement.virtual import Cells  # noqa: PLC0415 - few guests have them
-
-    sizes = {cell.page_kib or request.page_kib for cell in cells} | {4}
-    room = {
-        (node, size): _room_kib(view, node, size, as_libxl=as_libxl)
-        for node in ids
-        for size in sizes
-    }
-    needs = cells_kib(request)
-    fits = []
-    for place, cell in enumerate(cells):
-        size = cell.page_kib or request.page_kib
-        huge = size > ORDINARY_PAGE_KIB
-        kib = cell.memory_kib if huge else needs[place]
-        beside = overhead_kib(request, cells) if huge and not place else 0
-        fits.append(
-            sum(
-                1 << at
-                for at, node in enumerate(ids)
-                if cell.node in (None, node)
-                and seats[at] >= len(cell.vcpus)
-                and room[node, size] >= kib
-                and room[node, 4] >= beside
-                and _may_run(request, cell, cpus[at])
-            )
-        )
-    stated = all(len(cell.distances) == len(cells) for cell in cells)
-    return Cells(fits, [cell.distances for cell in cells] if stated else ())
-
-
-def _may_run(request: GuestRequest, cell: VirtualNode, cpus: CpuMap) -> bool:
-    # Whether each vcpu of the cell is allowed on some of those cpus.
-    hard = request.hard
-    return not hard or all(
-        not hard[min(vcpu, len(hard) - 1)].isdisjoint(cpus) for vcpu in cell.vcpus
-    )
-
-
-def _room_kib(view: View, node: int, page_kib: int, *, as_libxl: bool) -> int:
-    owed = 0 if as_libxl else view.owed_kib(node, page_kib)
-    return max(0, _memory_kib(view, node, page_kib, as_libxl=as_libxl) - owed)
-
-
-def _memory_kib(view: View, node: int, page_kib: int, *, as_libxl: bool) -> int:
-    if as_libxl:
-        return view.host.nodes_by_id[node].free_kib or 0
-    return view.usable_kib(node, page_kib)
 
 
 def _cores(host: Host, cpus: int, *, whole: bool) -> int:

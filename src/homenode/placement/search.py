@@ -112,6 +112,9 @@ class Search:
         self._start_anew()
         if self.problem.is_hopeless:
             return Found(None, [], proved=True, bound=[])
+        at_once = self._without_search()
+        if at_once is not None:
+            return at_once
         sizes = self._sizes()
         size = 0
         try:
@@ -125,6 +128,23 @@ class Search:
             return Found(None, [], proved=True, bound=[])
         proved = not self._tied or self._first_of_the_best(sizes)
         return Found(self._best_chosen, self._best, proved, self._best)
+
+    def _without_search(self) -> Found | None:
+        """Return the best nodes for virtual nodes, if all that counts adds up over nodes."""
+        cells = self.problem.cells
+        if cells is None or self.problem.required:
+            return None
+        rows: list[Sequence[int]] = []
+        for term in self.terms:
+            of = term.fact.addends() if term.term.step is None else None
+            if of is None:
+                return None
+            rows.append(of if term.term.sign > 0 else [-value for value in of])
+        ats = range(len(self.problem.ids))
+        order = sorted(ats, key=lambda at: [of[at] for of in rows])
+        chosen = cells.basis(order)
+        vector: Vector = [sum([of[at] for at in positions(chosen)]) for of in rows]
+        return Found(chosen, vector, proved=True, bound=vector)
 
     def vector(self, part: Part) -> Vector:
         """Return the values of one set in the order of the policy, as `find` compares them."""
@@ -183,6 +203,9 @@ class Search:
     def _best_of_size(self, size: int) -> None:
         if size == 1:
             self._best_single()
+            return
+        if size == len(self.problem.ids):
+            self._reached(self.part_of(self.problem.everything))
             return
         if not self._rank:
             self._prepare(earlier_only=False)

@@ -30,10 +30,8 @@ def split(problem: Problem, chosen: int) -> tuple[VirtualNode, ...] | None:
     far = problem.far_shares_kib(chosen)
     own_kib = request.guest_memory_kib or request.memory_kib
     guest_kib = own_kib - sum(far.values())
-    room = [problem.memory.of[at] for at in ats]
-    # What the hypervisor needs beside it comes from where most is left.
-    beside = max(range(len(ats)), key=lambda place: (room[place], -place))
-    room[beside] -= max(0, request.memory_kib - own_kib)
+    beside_kib = problem.split_beside_kib(len(ats))
+    room = [problem.memory.of[at] - beside_kib for at in ats]
     memory = _dealt(guest_kib // unit, [kib // unit for kib in room])
     vcpus = _dealt(request.vcpus, [problem.seats.of[at] for at in ats])
     if memory is None or vcpus is None or not all(memory) or not all(vcpus):
@@ -45,17 +43,15 @@ def split(problem: Problem, chosen: int) -> tuple[VirtualNode, ...] | None:
         if not roomy:
             return None
         sizes[roomy[-1]] += odd_kib
-    # So it is counted with the first virtual node, as for those that a guest brings.
-    order = [beside, *(place for place in range(len(ats)) if place != beside)]
-    ids = [problem.ids[ats[place]] for place in order]
+    ids = [problem.ids[at] for at in ats]
     ids += [problem.far.nodes[at] for at in far]
     distances = _distances(problem.view.host, ids)
     cells, first = [], 0
-    for number, place in enumerate(order):
-        own = CpuMap(range(first, first + vcpus[place]))
-        first += vcpus[place]
+    for number, kib in enumerate(sizes):
+        own = CpuMap(range(first, first + vcpus[number]))
+        first += vcpus[number]
         row = distances[number] if distances else ()
-        cells.append(VirtualNode(number, own, sizes[place], row, ids[number], request.page_kib))
+        cells.append(VirtualNode(number, own, kib, row, ids[number], request.page_kib))
     for number, kib in enumerate(far.values(), start=len(cells)):
         row = distances[number] if distances else ()
         cells.append(VirtualNode(number, CpuMap(), kib, row, ids[number], request.page_kib))

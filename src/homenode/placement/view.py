@@ -89,11 +89,13 @@ class View(NamedTuple):
         ]
         return self._replace(host=self.host.replace(nodes=nodes))
 
-    def usable_kib(self, node: int, page_kib: int = 4) -> int:
+    def usable_kib(self, node: int, page_kib: int = 4, *, as_libxl: bool = False) -> int:
         """Return what a new guest can get on `node` in pages of that size, unclaimed or not.
 
-        What is unknown counts as nothing.
+        What is unknown counts as nothing; libxl takes all that is free for it.
         """
+        if as_libxl:
+            return self.host.nodes_by_id[node].free_kib or 0
         return self.host.nodes_by_id[node].usable_in_pages_kib(page_kib) or 0
 
     def unknown_nodes(self, page_kib: int = 4) -> NodeMap:
@@ -107,6 +109,11 @@ class View(NamedTuple):
         if page_kib <= ORDINARY_PAGE_KIB:
             return self.outstanding_kib.get(node, 0)
         return self.outstanding_huge_kib.get((node, page_kib), 0)
+
+    def room_kib(self, node: int, page_kib: int = 4, *, as_libxl: bool = False) -> int:
+        """Return the same less what is promised of it, of which libxl knows nothing."""
+        owed = 0 if as_libxl else self.owed_kib(node, page_kib)
+        return max(0, self.usable_kib(node, page_kib, as_libxl=as_libxl) - owed)
 
     def nodes_of_guest(self, guest: Guest) -> NodeMap | None:
         """Return the nodes where a guest is: those of its memory, and those it is to come from.

@@ -9,26 +9,24 @@ search.
 The sets of nodes that can hold all cells are the bases of a transversal matroid (Edmonds and
 Fulkerson, "Transversals and matroid partition", 1965): a part of a set can be completed exactly if
 its nodes can be matched to different cells and there are enough matches among what may still
-join. So the search for the best set (`Cells.extendable`) never goes into a blind alley.
+join. So the search for the best set (`Cells.extendable`) never goes into a blind alley,
+and a policy that only adds numbers of nodes up (the first that fit, the fullest, the emptiest)
+needs no search at all (`Cells.basis`).
 
 Distances between cells then say which cell goes to which node of the set: cells that are near each
 other to nodes that are near each other. In general that is a quadratic assignment, which nobody
-can do in polynomial time; it is done exactly by branch and bound within `MOST_STEPS`, enough for
-any order of seven cells, and said if that did not suffice.
+can do in polynomial time. It is done exactly, by branch and bound: at once where cells and nodes
+form trees, as they do on most machines, and within `MOST_WORK` for whatever distances of up to
+seven cells. Where that did not suffice it is said.
 """
 
 from collections.abc import Sequence
-from operator import mul
-from typing import NamedTuple
 
 from homenode.placement.weights import positions, twins_of
 
-MOST_STEPS = 20_000
-"""Partial arrangements of eight cells that are looked at before the best so far is taken; of more
-cells fewer, since each takes longer: always about a quarter of a second."""
-
-_STEP = 8**2
-"""What a step takes with eight cells, in steps with one."""
+MOST_WORK = 100_000
+"""Sums for a cell and a node after which the best arrangement so far is taken: some 50 ms of a
+Zen 3 core, which is what a decision may take."""
 
 
 def match(fits: Sequence[int]) -> list[int] | None:
@@ -47,6 +45,24 @@ def surplus(fits: Sequence[int]) -> tuple[list[int], int]:
     """
     found, cells, nodes = _matched(fits)
     return ([], 0) if found is not None else (sorted(cells), nodes)
+
+
+def greedy(fits: Sequence[int]) -> list[int]:
+    """Return the indexes of those that can be matched together with those before them."""
+    chosen = [0] * len(fits)
+    owner: dict[int, int] = {}
+    taken, kept = 0, []
+    for one, mine in enumerate(fits):
+        bit = mine & ~taken & -(mine & ~taken)
+        if bit:
+            chosen[one] = bit
+            owner[bit] = one
+        else:
+            bit = _augmented(one, fits, chosen, owner, taken)[2]
+        if bit:
+            taken |= bit
+            kept.append(one)
+    return kept
 
 
 def _matched(fits: Sequence[int]) -> tuple[list[int] | None, list[int], int]:
@@ -111,28 +127,37 @@ def first_match(fits: Sequence[int]) -> list[int] | None:
     return found
 
 
-class Arrangement(NamedTuple):
+class Arrangement:
     """The position of each cell, and whether no other order of them is better."""
 
-    ats: list[int]
-    optimal: bool = True
+    __slots__ = ("ats", "optimal")
+
+    def __init__(self, ats: list[int], *, optimal: bool = True) -> None:
+        self.ats = ats
+        self.optimal = optimal
 
 
 class Cells:
     """The virtual nodes of one guest on one host: where each fits, and how far they are apart.
 
     `fits[cell]` are the positions where it fits. `distances` are between cells (empty: not
-    stated, so that none is nearer than another).
+    stated, so that none is nearer than another), and `pairs` between positions.
     """
 
-    __slots__ = ("_by_node", "_last", "count", "distances", "fits", "kinds")
+    __slots__ = ("_arranged", "_by_node", "count", "distances", "fits", "kinds", "pairs")
 
-    def __init__(self, fits: Sequence[int], distances: Sequence[Sequence[int]] = ()) -> None:
+    def __init__(
+        self,
+        fits: Sequence[int],
+        distances: Sequence[Sequence[int]] = (),
+        pairs: Sequence[Sequence[int]] = (),
+    ) -> None:
         self.count = len(fits)
         self.fits = tuple(fits)
         self.distances = distances
+        self.pairs = pairs
+        self._arranged: dict[int, Arrangement | None] = {}
         self.kinds = sorted(set(fits))
-        self._last: tuple[int, Arrangement | None] | None = None
         everywhere = 0
         for mine in fits:
             everywhere |= mine
@@ -160,18 +185,30 @@ class Cells:
         by_node = self._by_node
         return match([by_node.get(1 << at, 0) for at in positions(chosen)]) is not None
 
-    def arranged(self, chosen: int, pairs: Sequence[Sequence[int]]) -> Arrangement | None:
+    def basis(self, order: Sequence[int]) -> int:
+        """Return a set that holds the cells: of the positions in `order`, those that come first.
+
+        As in every matroid, taking what can still be taken finds the set of least weight, whatever
+        weights they are ordered by.
+        """
+        taken = greedy([self._by_node.get(1 << at, 0) for at in order])
+        return sum([1 << order[one] for one in taken])
+
+    def among(self, chosen: int) -> "Cells":
+        """Return the same cells on the chosen positions alone."""
+        return Cells([mine & chosen for mine in self.fits], self.distances, self.pairs)
+
+    def arranged(self, chosen: int) -> Arrangement | None:
         """Return which cell goes where among `chosen`; None if they cannot hold them.
 
-        `pairs` are the distances between positions, in every call the same. Without distances
-        between cells, the first cell gets the first position that leaves the others theirs, and so
-        on. The last answer is kept: shares, masks and facts of a set all hang on it.
+        Without distances between cells, the first cell gets the first position that leaves the
+        others theirs, and so on. The answer is kept.
         """
-        if self._last is None or self._last[0] != chosen:
-            self._last = chosen, self._arranged(chosen, pairs)
-        return self._last[1]
+        if chosen not in self._arranged:
+            self._arranged[chosen] = self._arrange(chosen)
+        return self._arranged[chosen]
 
-    def _arranged(self, chosen: int, pairs: Sequence[Sequence[int]]) -> Arrangement | None:
+    def _arrange(self, chosen: int) -> Arrangement | None:
         fits = [mine & chosen for mine in self.fits]
         first = first_match(fits)
         if first is None:
@@ -179,7 +216,7 @@ class Cells:
         apart = {far for a, row in enumerate(self.distances) for b, far in enumerate(row) if a != b}
         if len(apart) < 2:
             return Arrangement(first)
-        return _Arranging(fits, self.distances, pairs).best(first)
+        return _Arranging(fits, self.distances, self.pairs).best(first)
 
 
 class _Arranging:
@@ -189,8 +226,11 @@ class _Arranging:
     between cells less theirs) times the distance of their nodes: by the rearrangement inequality
     that is least where the nearest cells have the nearest nodes.
 
-    Inside, nodes are places: the n-th of the set. A row of `paid` has what a cell pays at each
-    place for its pairs with the cells that have a place already.
+    A part of an arrangement is bounded by what it costs, by the least that each open cell pays for
+    its pairs with those that have a node, and by the least product of the nearness of the open
+    pairs with the distances of the free ones, the greatest with the smallest. Where both tables are
+    trees (sockets, and groups of cells that fit them) the first arrangement reaches that bound and
+    is proved at once.
     """
 
     def __init__(
@@ -199,86 +239,96 @@ class _Arranging:
         distances: Sequence[Sequence[int]],
         pairs: Sequence[Sequence[int]],
     ) -> None:
-        cells = range(len(fits))
-        chosen = 0
-        for mine in fits:
-            chosen |= mine
-        self.ats = list(positions(chosen))
-        self.fits = [
-            sum(1 << place for place, at in enumerate(self.ats) if mine >> at & 1) for mine in fits
-        ]
-        self.lengths = [[pairs[one][other] for other in self.ats] for one in self.ats]
+        self.count = count = len(fits)
         most = max(max(row) for row in distances)
         # The nearer way counts where the two directions differ: both cells want it.
-        apart = [[min(distances[a][b], distances[b][a]) for b in cells] for a in cells]
-        self.near = [[most - far for far in row] for row in apart]
-        self.earlier = _earlier_twins(fits, apart)
-        self.among_open = self._least_among_open()
-        self.left = MOST_STEPS * _STEP // max(1, len(fits) ** 2)
+        near = [
+            [most - min(distances[a][b], distances[b][a]) for b in range(count)]
+            for a in range(count)
+        ]
+        self.order = _nearest_first(near)
+        self.fits = [fits[cell] for cell in self.order]
+        self.near = [[near[a][b] for b in self.order] for a in self.order]
+        apart = [[most - near for near in row] for row in self.near]
+        self.earlier = _earlier_twins(self.fits, apart)
+        self.pairs = pairs
+        # The nearness of the pairs among the cells from each one on, greatest first.
+        self.open_pairs = [
+            sorted(
+                [self.near[a][b] for b in range(first, count) for a in range(first, b)],
+                reverse=True,
+            )
+            for first in range(count + 1)
+        ]
+        self.work = 0
         self.least: int | None = None
         self.found: list[int] = []
 
     def best(self, first: list[int]) -> Arrangement:
-        nothing = [[0] * len(self.ats) for _ in self.fits]
-        places = [self.ats.index(at) for at in first]
-        paid, self.least = nothing, 0
-        for cell, place in enumerate(places):
-            self.least += paid[cell][place]
-            paid = self._paid(paid, cell, place)
-        self.found = places
-        optimal = self._walk([], 0, 0, nothing)
-        return Arrangement([self.ats[place] for place in self.found], optimal)
+        ats = [first[cell] for cell in self.order]
+        self.found = ats
+        self.least = sum(self._added(ats[:cell], ats[cell]) for cell in range(self.count))
+        everything = sum(1 << at for at in first)
+        nothing = [dict.fromkeys(first, 0) for _ in range(self.count)]
+        optimal = self._walk([], everything, 0, nothing)
+        found = [0] * self.count
+        for cell, at in zip(self.order, self.found, strict=True):
+            found[cell] = at
+        return Arrangement(found, optimal=optimal)
 
-    def _paid(self, paid: list[list[int]], cell: int, place: int) -> list[list[int]]:
-        """Return `paid` once `cell` has that place."""
-        then, lengths = paid[: cell + 1], self.lengths[place]
-        for row, near in zip(paid[cell + 1 :], self.near[cell][cell + 1 :], strict=True):
-            if near:
-                row = [cost + near * far for cost, far in zip(row, lengths, strict=True)]  # noqa: PLW2901 - a new one
-            then.append(row)
-        return then
+    def _added(self, before: Sequence[int], at: int) -> int:
+        near, row = self.near[len(before)], self.pairs[at]
+        return sum([near[cell] * row[other] for cell, other in enumerate(before)])
 
-    def _walk(self, places: list[int], taken: int, cost: int, paid: list[list[int]]) -> bool:
-        # Whether all orders that begin with `places` are known to be no better than the best.
-        cell = len(places)
-        if cell == len(self.fits):
+    def _walk(self, ats: list[int], free: int, cost: int, owed: list[dict[int, int]]) -> bool:
+        """Try all arrangements that begin with `ats`; whether none of them was passed over unseen.
+
+        `owed[cell][at]` is what an open cell pays at a node for its pairs with those in `ats`.
+        """
+        cell = len(ats)
+        if cell == self.count:
             if self.least is None or cost < self.least:
-                self.least, self.found = cost, places
+                self.least, self.found = cost, ats
             return True
-        free = self.fits[cell] & ~taken
-        twin = self.earlier[cell]
+        open_to_it, twin = self.fits[cell] & free, self.earlier[cell]
         if twin is not None:
-            free &= -2 << places[twin]
+            open_to_it &= -2 << ats[twin]
+        options = sorted([(owed[cell][at], at) for at in positions(open_to_it)])
         proved = True
-        for total, place in sorted((cost + paid[cell][at], at) for at in positions(free)):
-            self.left -= 1
-            if self.left < 0:
-                return False
-            then, now_taken = self._paid(paid, cell, place), taken | 1 << place
-            least = total + self._at_least(then, cell + 1, now_taken)
-            if self.least is not None and least >= self.least:
+        for more, at in options:
+            left = free & ~(1 << at)
+            ahead = self._ahead(cell, at, left, owed)
+            if self.least is not None and cost + more + self._bound(cell + 1, left, ahead) >= (
+                self.least
+            ):
                 continue
-            proved = self._walk([*places, place], now_taken, total, then) and proved
+            if self.work > MOST_WORK:
+                return False
+            proved = self._walk([*ats, at], left, cost + more, ahead) and proved
         return proved
 
-    def _at_least(self, paid: list[list[int]], cell: int, taken: int) -> int:
-        # What each open cell pays at least for its pairs with those that have a place, and all of
-        # them among themselves.
-        total = self.among_open[cell]
-        for row, mine in zip(paid[cell:], self.fits[cell:], strict=True):
-            total += min([row[place] for place in positions(mine & ~taken)], default=0)
-        return total
+    def _ahead(
+        self, cell: int, at: int, left: int, owed: list[dict[int, int]]
+    ) -> list[dict[int, int]]:
+        # What open cells owe once `cell` is at `at`.
+        self.work += (self.count - cell) ** 2
+        near, row, free = self.near[cell], self.pairs[at], list(positions(left))
+        return [
+            {place: owed[other][place] + near[other] * row[place] for place in free}
+            if other > cell
+            else owed[other]
+            for other in range(self.count)
+        ]
 
-    def _least_among_open(self) -> list[int]:
-        # By the rearrangement inequality: the nearest pairs of cells at the shortest distances.
-        count = len(self.fits)
-        lengths = sorted(self.lengths[a][b] for a in range(len(self.ats)) for b in range(a))
-        least = []
-        for cell in range(count + 1):
-            near = [self.near[a][b] for a in range(cell, count) for b in range(a + 1, count)]
-            near.sort(reverse=True)
-            least.append(sum(map(mul, near, lengths)))
-        return least
+    def _bound(self, first: int, left: int, owed: list[dict[int, int]]) -> int:
+        fits, total = self.fits, 0
+        for cell in range(first, self.count):
+            costs = [cost for at, cost in owed[cell].items() if fits[cell] >> at & 1]
+            total += min(costs, default=0)
+        free = list(positions(left))
+        apart = sorted([self.pairs[a][b] for place, a in enumerate(free) for b in free[:place]])
+        pairs = zip(self.open_pairs[first], apart, strict=True)
+        return total + sum([near * far for near, far in pairs])
 
 
 def _earlier_twins(fits: Sequence[int], apart: Sequence[Sequence[int]]) -> list[int | None]:
@@ -293,3 +343,13 @@ def _earlier_twins(fits: Sequence[int], apart: Sequence[Sequence[int]]) -> list[
             earlier[cell] = last.get(fits[cell])
             last[fits[cell]] = cell
     return earlier
+
+
+def _nearest_first(near: Sequence[Sequence[int]]) -> list[int]:
+    """Order the cells so that each is as near as can be to those before it."""
+    count = len(near)
+    order = [max(range(count), key=lambda cell: (sum(near[cell]), -cell))]
+    while len(order) < count:
+        rest = (cell for cell in range(count) if cell not in order)
+        order.append(max(rest, key=lambda cell: (sum([near[cell][one] for one in order]), -cell)))
+    return order

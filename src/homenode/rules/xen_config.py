@@ -13,6 +13,9 @@ from homenode.guest import GuestRequest, VirtualNode
 from homenode.host import Host
 from homenode.placement.decision import Decision, Warned
 
+_LOCAL_DISTANCE = 10
+_REMOTE_DISTANCE = 20
+
 
 def handed_over(config: GuestConfig, request: GuestRequest, decision: Decision, host: Host) -> str:
     """Return the text of the config with the decision in it, as the hypervisor gets it.
@@ -29,7 +32,7 @@ def handed_over(config: GuestConfig, request: GuestRequest, decision: Decision, 
     if request.virtual_nodes and isinstance(cells, tuple):
         changes["vnuma"] = _with_pnodes(cells, decision)
     elif decision.virtual_nodes:
-        changes["vnuma"] = tuple(_written_cell(cell) for cell in decision.virtual_nodes)
+        changes["vnuma"] = _written_cells(decision.virtual_nodes)
     soft = masks_of(decision, request.vcpus, soft=True)
     if soft is not None:
         changes["cpus_soft"] = _written(soft, host)
@@ -56,8 +59,8 @@ def homed(config: GuestConfig, masks: Sequence[tuple[CpuMap, CpuMap]], host: Hos
 def remarks(decision: Decision) -> tuple[Warned, ...]:
     """Return what to know of the guest that the config now describes.
 
-    Source: tools/libs/light/libxl_dom_save.c and libxl_domain.c refuse to save or migrate a guest
-    with virtual nodes.
+    Source: tools/libs/light/libxl_dom_save.c, libxl__domain_save(), which migration goes through as
+    well ("Cannot save a guest with vNUMA configured").
     """
     if not (decision.fits and decision.virtual_nodes):
         return ()
@@ -75,11 +78,22 @@ def _with_pnodes(cells: tuple[Value, ...], decision: Decision) -> Value:
     return tuple(written)
 
 
-def _written_cell(cell: VirtualNode) -> Value:
-    items = [f"pnode={cell.node}", f"size={cell.memory_kib // 1024}", f"vcpus={cell.vcpus}"]
-    if cell.distances:
-        items.append(f"vdistances={','.join(map(str, cell.distances))}")
-    return tuple(items)
+def _written_cells(cells: Sequence[VirtualNode]) -> Value:
+    written: list[Value] = []
+    for cell in cells:
+        items = [f"pnode={cell.node}", f"size={cell.memory_kib // 1024}"]
+        if cell.vcpus:  # xl fails on "vcpus=", and takes a virtual node without it
+            items.append(f"vcpus={cell.vcpus}")
+        distances = cell.distances or _assumed_distances(cell, cells)
+        items.append(f"vdistances={','.join(map(str, distances))}")
+        written.append(tuple(items))
+    return tuple(written)
+
+
+def _assumed_distances(cell: VirtualNode, cells: Sequence[VirtualNode]) -> list[int]:
+    # Left out they would all be 0, a table (SLIT) that no guest can take for true. These are what
+    # Linux assumes without one (include/linux/topology.h).
+    return [_LOCAL_DISTANCE if other is cell else _REMOTE_DISTANCE for other in cells]
 
 
 def masks_of(decision: Decision, vcpus: int, *, soft: bool) -> list[CpuMap | None] | None:

@@ -17,8 +17,8 @@ them are warnings. What xl would ignore without a word is an error here: a setti
 type, a cpu or node that the host lacks, a virtual node that is not wholly described.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeVar
 
 from homenode.bitmap import CpuMap, NodeMap, parse_xen_per_vcpu
 from homenode.errors import HomenodeError, ParseError
@@ -55,6 +55,8 @@ _FARTHEST = 255
 Warnings = tuple[tuple[str, str], ...]
 """Pairs of a stable code and a sentence."""
 
+_Asked = TypeVar("_Asked")
+
 
 class _Memory(NamedTuple):
     target_kib: int
@@ -73,10 +75,8 @@ def request(config: GuestConfig, host: Host) -> Requested:
     vcpus = _vcpus(config, host, virtual_nodes)
     memory = _memory(config, virtual_nodes)
     guest_type = _type(config)
-    if virtual_nodes and guest_type == "pv":
-        raise config.error(
-            "xl refuses virtual nodes for a pv guest", at="vnuma", hint='say type = "pvh" or "hvm"'
-        )
+    if virtual_nodes:
+        _refused_at(config, "vnuma", refuse_virtual_nodes, guest_type)
     asked = GuestRequest(
         name=_name(config),
         vcpus=vcpus,
@@ -97,10 +97,7 @@ def request(config: GuestConfig, host: Host) -> Requested:
     )
     _refuse_outside_pool(config, asked, host)
     if asked.split:
-        try:
-            refuse_split(asked)
-        except HomenodeError as error:
-            raise config.error(error.message, at="virtual_nodes", hint=error.hint) from None
+        _refused_at(config, "virtual_nodes", refuse_split, asked)
     asked = _with_wishes(config, asked, host, warnings)
     warnings += _short_lists(config, asked)
     warnings += _affinity_warnings(asked, host)
@@ -175,12 +172,35 @@ def _split(config: GuestConfig) -> bool:
     return text == "auto" and not config.values.get("vnuma")
 
 
-def refuse_split(asked: GuestRequest) -> None:
-    """Raise `HomenodeError` if xl would not take virtual nodes for this guest."""
-    if asked.type == "pv":
+def _refused_at(
+    config: GuestConfig, setting: str, refuse: Callable[[_Asked], None], asked: _Asked
+) -> None:
+    try:
+        refuse(asked)
+    except HomenodeError as error:
+        raise config.error(error.message, at=setting, hint=error.hint) from None
+
+
+def refuse_virtual_nodes(guest_type: str | None) -> None:
+    """Raise `HomenodeError` if xl makes no guest of that type with virtual nodes.
+
+    It says of pv that this "is not yet supported" (libxl_create.c,
+    libxl__domain_config_setdefault()). Of pvh it says nothing, and always fails once the memory is
+    allocated (libxl_x86_acpi.c, init_acpi_config(); ``docs/upstream/pvh-virtual-nodes.md``).
+    """
+    if guest_type in ("pv", "pvh"):
         raise HomenodeError(
-            "xl refuses virtual nodes for a pv guest", hint='say type = "pvh" or "hvm"'
+            f"xl cannot make a {guest_type} guest with virtual nodes", hint='say type = "hvm"'
         )
+
+
+def refuse_split(asked: GuestRequest) -> None:
+    """Raise `HomenodeError` if xl would not take virtual nodes for this guest.
+
+    Memory less than maxmem is populate-on-demand: "Cannot enable PoD and vNUMA at the same time"
+    (libxl_create.c, libxl__domain_config_setdefault()).
+    """
+    refuse_virtual_nodes(asked.type)
     if asked.max_memory_kib not in (None, asked.guest_memory_kib):
         raise HomenodeError(
             "xl refuses virtual nodes for a guest whose maxmem is more than its memory",
@@ -503,6 +523,8 @@ def _virtual_nodes(config: GuestConfig, host: Host) -> tuple[VirtualNode, ...]:
         _virtual_node(config, host, index, described, len(value))
         for index, described in enumerate(value)
     )
+    if nodes and not any(node.vcpus for node in nodes):
+        raise config.error("no virtual node has a vcpu", at="vnuma", hint="add 'vcpus=LIST'")
     _refuse_uneven_vcpus(config, nodes)
     if len({node.node is None for node in nodes}) > 1:
         raise config.error(
@@ -534,9 +556,9 @@ def _virtual_node(
     if pnode is not None and pnode not in host.node_map:
         raise fields.error(f"there is no node {pnode} on this host; it has {host.node_map}")
     size_mib = fields.number("size")
+    if not size_mib:
+        raise fields.error("it needs size=MIB, and vcpus=LIST if it is to have any")
     vcpus = fields.vcpus()
-    if not size_mib or not vcpus:
-        raise fields.error("it needs size=MIB and vcpus=LIST")
     return VirtualNode(index, vcpus, size_mib * 1024, fields.distances(count), pnode)
 
 

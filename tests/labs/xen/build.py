@@ -8,7 +8,7 @@ root. When it cannot be done, one line on standard output says why, and the stat
 The image, in $XENLAB_DIR/image-DIGEST:
   xen              the hypervisor, an uncompressed multiboot ELF
   vmlinux          the kernel of dom0 and of the Linux guest, uncompressed
-  dom0.cpio        dom0's initramfs, with /guest/nano
+  dom0.cpio        dom0's initramfs, with /guest/nano and /guest/still
   dom0+linux.cpio  the same with a Linux guest: /guest/vmlinux, /guest/linux.cpio
   versions.json    the packages
 """
@@ -284,11 +284,14 @@ def compile_library(root: Path) -> None:
     )
 
 
-def add_nano(root: Path, work: Path) -> None:
-    """Add the guest of a few KB."""
-    output_of(["as", "-o", work / "nano.o", HERE / "guest/nano.S"])
-    linker = ["ld", "-nostdlib", "-N", "--no-warn-rwx-segments", "-s", "-Ttext=0x100000"]
-    output_of([*linker, "-o", root / "guest/nano", work / "nano.o"])
+def add_small_guests(root: Path, work: Path) -> None:
+    """Add the guests of a few KB, and what stands in for a device model."""
+    for name, bits, target in (("nano", "--64", "elf_x86_64"), ("still", "--32", "elf_i386")):
+        output_of(["as", bits, "-o", work / f"{name}.o", HERE / f"guest/{name}.S"])
+        linker = ["ld", "-m", target, "-nostdlib", "-N", "--no-warn-rwx-segments", "-s"]
+        output_of([*linker, "-Ttext=0x100000", "-o", root / "guest" / name, work / f"{name}.o"])
+    shutil.copy(HERE / "guest/device-model", root / "guest")
+    (root / "guest/device-model").chmod(0o755)
 
 
 def pack_linux_guest(root: Path, work: Path, vmlinux: Path, target: Path) -> None:
@@ -329,7 +332,7 @@ def furnish(root: Path, work: Path, packages: dict[str, Path]) -> None:
     (root / "usr/lib/xenlab").mkdir()
     for name in ("agent.py", "frames.py"):
         shutil.copy(HERE / "dom0" / name, root / "usr/lib/xenlab")
-    add_nano(root, work)
+    add_small_guests(root, work)
 
 
 def build(target: Path, work: Path) -> None:
