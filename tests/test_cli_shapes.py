@@ -470,6 +470,7 @@ def test_nodes_without_cpus_that_are_named_beside_others_are_where_the_tier_is(r
     "wishes",
     [
         ["--tier", "cxl"],
+        ["--tier", "cxl", "--exclude", "6"],
         ["--tier", "cxl:256MiB"],
         ["--spill", "--exclude", "0-2"],
         ["--spill"],
@@ -535,3 +536,8 @@ def test_unknown_memory_is_said_of_guests_that_are_to_be_split_too(run):
     assert "does not fit: the free memory of nodes 0-3 is unknown" in out
     assert "node 0: its free memory is unknown" in out
     assert "no cpu" not in out
+
+
+def test_vcpus_that_are_held_away_from_the_named_nodes_are_warned_of(run):
+    out = run("place", EPYC, "--nodes", "1,4", xl('cpus = "0-1"'))[1]
+    assert "[vcpus-away-from-memory]" in out
