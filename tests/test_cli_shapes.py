@@ -541,3 +541,7 @@ def test_unknown_memory_is_said_of_guests_that_are_to_be_split_too(run):
 def test_vcpus_that_are_held_away_from_the_named_nodes_are_warned_of(run):
     out = run("place", EPYC, "--nodes", "1,4", xl('cpus = "0-1"'))[1]
     assert "[vcpus-away-from-memory]" in out
+
+
+def test_what_is_neither_a_guest_nor_a_file_is_said_to_be_neither(run):
+    assert "no guest and no file 'nobody'" in complaint(run("explain", XEN_GUESTS, "nobody"))
