@@ -2,7 +2,7 @@
 
 import pytest
 
-from homenode.asking import Overrides, ask
+from homenode.asking import Overrides, ask, read_guest
 from homenode.bitmap import NodeMap
 from homenode.errors import HomenodeError
 from homenode.formats.xl_cfg import GuestConfig
@@ -97,3 +97,9 @@ def test_virtual_nodes_are_handed_over_with_the_nodes_that_were_decided():
         handed = GuestConfig.parse(handed_over(config, asked.request, decision, HOST))
         assert [cell[0] for cell in handed.values["vnuma"]] == [f"pnode={node}" for node in nodes]
         assert {str(share.node) for share in decision.memory} == set(nodes)
+
+
+def test_a_guests_file_is_recognised_by_its_first_character():
+    with pytest.raises(HomenodeError, match="no domain of libvirt"):
+        read_guest("\ufeff\n <network/>", source="g")
+    assert isinstance(read_guest("name = '<domain>'", source="g"), GuestConfig)

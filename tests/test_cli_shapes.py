@@ -470,6 +470,7 @@ def test_nodes_without_cpus_that_are_named_beside_others_are_where_the_tier_is(r
     "wishes",
     [
         ["--tier", "cxl"],
+        ["--tier", "cxl", "--exclude", "6"],
         ["--tier", "cxl:256MiB"],
         ["--spill", "--exclude", "0-2"],
         ["--spill"],
@@ -511,3 +512,36 @@ def test_a_guest_that_could_not_be_split_is_explained_as_it_was_placed(run):
     assert (made["nodes"], list(by_node(made))) == ([4], [9])
     assert made["candidates"][0]["memory"] == made["memory"]
     assert "not-split" in {warned["code"] for warned in made["warnings"]}
+
+
+def test_an_empty_host_has_all_of_its_memory_but_that_of_dom0_and_of_pools(run, tiers):
+    wishes = ["--empty", "--exclude", "0,2-7", "--json"]
+    made = document(run("place", XEN_GUESTS, *wishes, xl(memory=64)))
+    assert made["facts"]["usable"] == (512 << 10) - 4224, "dom0 has 4224 KiB on node 1"
+    made = document(run("place", tiers, "--empty", "--exclude", "1-3", "--json", xml()))
+    assert made["facts"]["usable"] == (128 - 16 - 4) << 20, "16 GiB and 4 GiB are in pools"
+
+
+def test_nodes_that_give_memory_alone_are_taken(run, tiers):
+    made = document(run("explain", tiers, "--spill", "--json", xml(memory=420 << 10, vcpus=40)))
+    taken = set(by_node(made))
+    assert {4, 5} < taken
+    refused = {node for one in made["rejected"] for node in one["nodes"]}
+    assert refused.isdisjoint(taken)
+
+
+def test_unknown_memory_is_said_of_guests_that_are_to_be_split_too(run):
+    uri = f"capture:{KVM / 'n4' / 'virsh-capabilities.xml'}"
+    out = run("explain", uri, "--virtual-nodes", "auto", xml())[1]
+    assert "does not fit: the free memory of nodes 0-3 is unknown" in out
+    assert "node 0: its free memory is unknown" in out
+    assert "no cpu" not in out
+
+
+def test_vcpus_that_are_held_away_from_the_named_nodes_are_warned_of(run):
+    out = run("place", EPYC, "--nodes", "1,4", xl('cpus = "0-1"'))[1]
+    assert "[vcpus-away-from-memory]" in out
+
+
+def test_what_is_neither_a_guest_nor_a_file_is_said_to_be_neither(run):
+    assert "no guest and no file 'nobody'" in complaint(run("explain", XEN_GUESTS, "nobody"))

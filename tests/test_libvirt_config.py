@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lxml import etree
 
+from homenode.asking import Overrides, ask
 from homenode.bitmap import CpuMap, NodeMap
 from homenode.errors import HomenodeError
 from homenode.formats.libvirt_xml import NAMESPACE, parse
@@ -414,6 +415,31 @@ def test_libvirts_schema_takes_what_is_written(cells):
     config, asked, decision = split(text, cells) if cells else decide(text)
     made = written(config, asked, decision, HOST)
     schema().assertValid(etree.fromstring(made.encode()))
+
+
+@pytest.mark.skipif(not SCHEMA.is_file(), reason="no schemas of libvirt here (Debian: libvirt0)")
+@pytest.mark.parametrize(
+    "wishes",
+    [
+        {"pages": "2MiB"},
+        {"pages": "2MiB", "virtual_nodes": "auto", "nodes": "1-2"},
+        {"tier": "cxl:256MiB"},
+        {"tier": "cxl"},
+        {"spill": True, "exclude": "1-3"},
+    ],
+)
+def test_libvirts_schema_takes_what_options_ask_for(wishes):
+    config = parse(guest().replace("'GiB'>2<", "'GiB'>9<" if "spill" in wishes else "'GiB'>2<"))
+    asked = ask(config, HOST, Overrides(**wishes))
+    decision = place(View(HOST), asked.request, asked.policy)
+    assert decision.fits
+    made = written(config, asked.request, decision, HOST)
+    schema().assertValid(etree.fromstring(made.encode()))
+    again = ask(parse(made), HOST)
+    decided = place(View(HOST), again.request, again.policy)
+    assert {(one.node, one.kib) for one in decided.memory} == {
+        (one.node, one.kib) for one in decision.memory
+    }
 
 
 def test_another_parser_sees_nothing_else_changed():

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from homenode.bitmap import CpuMap, NodeMap
 from homenode.errors import ParseError
 from homenode.formats import libvirt_xml
-from homenode.formats.libvirt_xml import is_domain, parse, scaled_kib
+from homenode.formats.libvirt_xml import parse, scaled_kib
 
 needs_virsh = pytest.mark.skipif(
     not shutil.which("virsh"), reason="no virsh here (Debian: libvirt-clients)"
@@ -346,11 +346,6 @@ def test_the_line_is_that_of_the_element():
 def test_what_is_no_domain_is_one_line(text, said):
     with pytest.raises(ParseError, match=said):
         parse(text, source="g.xml")
-
-
-def test_a_guests_file_is_recognised_by_its_first_character():
-    assert is_domain("\ufeff\n <domain/>")
-    assert not is_domain("name = '<domain>'")
 
 
 # --- against libvirt's own parser ---

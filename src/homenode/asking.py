@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from homenode.bitmap import NodeMap
+from homenode.bitmap import CpuMap, NodeMap
 from homenode.errors import HomenodeError
 from homenode.formats.xl_cfg import GuestConfig
 from homenode.guest import ExplicitNodes, GuestRequest
@@ -251,4 +251,7 @@ def _onto(
     from homenode.rules.xen_request import with_cpus  # noqa: PLC0415 - only Xen's
 
     nodes = with_cpus(nodes, made, host, warnings)
+    if made.hard and nodes.isdisjoint(host.nodes_of(CpuMap.union(made.hard))):
+        text = f"its vcpus cannot run on {nodes.named}, which --nodes names, and Xen gives memory"
+        warnings.append(("vcpus-away-from-memory", f"{text} where the cpus are"))
     return wishes.anywhere(made)._replace(explicit=ExplicitNodes(nodes, "--nodes"))

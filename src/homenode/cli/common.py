@@ -75,7 +75,9 @@ def add_wishes(made: argparse.ArgumentParser) -> None:
         metavar="L",
         help="these nodes (0-1,^3), any so many ('2 nodes'), or auto; outranks the file",
     )
-    made.add_argument("--exclude", metavar="L", help="nodes that give neither cpus nor memory")
+    made.add_argument(
+        "--exclude", metavar="L", help="these nodes (2,4-5) give neither cpus nor memory"
+    )
     made.add_argument(
         "--apart-from",
         dest="apart",

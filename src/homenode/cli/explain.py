@@ -10,7 +10,7 @@ from homenode.cli.guest_text import guest_document, memory_text, node_words
 from homenode.cli.place import decide
 from homenode.drawing import name_text
 from homenode.drivers.base import Snapshot
-from homenode.errors import ExitStatus
+from homenode.errors import ExitStatus, HomenodeError
 from homenode.guest import Guest
 from homenode.placement import Decision, View, place, policy
 from homenode.placement.policies import DEFAULT
@@ -43,7 +43,10 @@ def run(arguments: list[str]) -> int:
     seen = driver.snapshot()
     guest = seen.guest(name_of(chosen.name))
     if guest is None:
-        return decide(arguments, "explain", explaining=True)
+        if chosen.name == "-" or os.path.exists(chosen.name):  # noqa: PTH110 - as above
+            return decide(arguments, "explain", explaining=True)
+        name = name_text(name_of(chosen.name))
+        raise HomenodeError(f"there is no guest and no file {name!r}", hint="see homenode list")
     _explain(seen, guest, driver.share_rule, as_json=chosen.json)
     return ExitStatus.DONE
 

@@ -105,7 +105,7 @@ def decide(arguments: list[str], verb: str, *, explaining: bool) -> int:
         if explaining or not fits:
             lines += explanation_lines(_told(made, chosen))
         if not (fits or chosen.empty) and _is_unknown(made.decision):
-            lines += ["", "--empty decides as if nothing ran there"]
+            lines += ["", "--empty decides as if no guest ran there"]
         if fits and chosen.write:
             lines.append(written_line(path))
         _say(lines, sys.stderr if chosen.config else sys.stdout)
@@ -174,7 +174,7 @@ def _parser(verb: str, *, explaining: bool) -> "ArgumentParser":
     made.add_argument(
         "--empty",
         action="store_true",
-        help="as if nothing ran there: also for descriptions that do not tell what is free",
+        help="as if no guest ran there: also for descriptions that do not tell what is free",
     )
     made.set_defaults(config=False, write=False)
     if not explaining:

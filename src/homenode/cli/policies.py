@@ -17,7 +17,8 @@ The document: {"version": 1, "default": name, "policies": [{"name", "aliases": [
 _GRAMMAR = """\
 An order is FACT,FACT,...: compared from left to right, smaller is better, and of equal candidates
 the one with the earlier nodes is taken. -FACT prefers more; FACT~STEP compares whole steps only
-(usable~4G, vcpus_per_core~1/8).
+(usable~4G, vcpus_per_core~1/8). Before all that it says, a guest that may spill has the least
+"spilled", and one that is to be given virtual nodes the fewest "nodes".
 """
 
 

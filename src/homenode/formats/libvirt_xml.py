@@ -153,11 +153,6 @@ class DomainXml(NamedTuple):
         return ParseError(message, source=self.source, line=line, hint=hint)
 
 
-def is_domain(text: str) -> bool:
-    """Return whether `text` looks like XML at all: no other file of a guest starts so."""
-    return text.lstrip("\ufeff \t\r\n")[:1] == "<"
-
-
 def parse(text: str, *, source: str = "domain XML") -> DomainXml:
     """Read a domain's XML; `ParseError` with source and line for what libvirt would refuse."""
     if len(text) > LARGEST_TEXT:

@@ -106,13 +106,11 @@ def _in_another_way(
     if request.split and request.node_count is None and found.proved:
         whole = request._replace(split=False)
         decision = place(view, whole, policy, clock=clock, time_limit_s=time_limit_s)
-        if decision.fits:
-            text = (
-                f"it needs more nodes than its {request.vcpus} vcpus can be dealt out to,"
-                " and gets no virtual nodes"
-            )
-            warned = Warned("not-split", text)
-            return decision._replace(warnings=(*decision.warnings, warned))
+        if not decision.fits:
+            return decision  # what is short for all of it is what is short
+        text = "the nodes that it needs cannot have vcpus and memory each: no virtual nodes"
+        warned = Warned("not-split", text)
+        return decision._replace(warnings=(*decision.warnings, warned))
     return _refused(problem, policy, found)
 
 

@@ -154,8 +154,9 @@ def _alone_too_small(
 ) -> list[Rejected]:
     """Say of each node that is not taken why it cannot hold the guest alone, and by how much."""
     found = []
+    taken = decision.nodes | NodeMap(share.node for share in decision.memory)
     for node in view.host.nodes:
-        reason = "" if node.id in decision.nodes else _what_a_node_lacks(view, problem, node.id)
+        reason = "" if node.id in taken else _what_a_node_lacks(view, problem, node.id)
         if reason and not (request.explicit and node.id in request.explicit.nodes):
             found.append(Rejected(NodeMap([node.id]), reason))
     return found
@@ -163,7 +164,7 @@ def _alone_too_small(
 
 def _what_a_node_lacks(view: View, problem: Problem, node: int) -> str:
     if node not in problem.ids:
-        return _why_unsuitable(view, problem.request, node)
+        return _why_unsuitable(view, problem, node)
     at = problem.ids.index(node)
     away = [
         device.address
@@ -175,17 +176,20 @@ def _what_a_node_lacks(view: View, problem: Problem, node: int) -> str:
     if problem.cells is not None:
         held = [cell for cell, fits in enumerate(problem.cells.fits) if fits >> at & 1]
         return "" if held else "none of the virtual nodes fits there"
-    if node in view.unknown_nodes(problem.request.page_kib):
+    if node in problem.unknown_nodes:
         return f"its {problem.free_word} is unknown"
     short = shortages(problem, seats=problem.seats.of[at], memory_kib=problem.memory.of[at])
     return f"alone it is {short}" if short else ""
 
 
-def _why_unsuitable(view: View, request: GuestRequest, node: int) -> str:
+def _why_unsuitable(view: View, problem: Problem, node: int) -> str:
+    request = problem.request
     if node in request.excluded:
         return "it is excluded"
     if node in barred_nodes(view, request):
         return "a guest is there that it is to be kept apart from"
+    if view.host.cpus_by_node[node] and node in problem.unknown_nodes:
+        return f"its {problem.free_word} is unknown"
     return _why_without_cpus(view, request, node)
 
 

@@ -82,6 +82,11 @@ class Problem(NamedTuple):
         return "free" if self.as_libxl else "usable"
 
     @property
+    def unknown_nodes(self) -> NodeMap:
+        """The nodes of the host of which nobody tells how much of such memory is free."""
+        return self.view.unknown_nodes(self.request.page_kib)
+
+    @property
     def free_word(self) -> str:
         """What it is of a node that may be unknown."""
         page_kib = self.request.page_kib

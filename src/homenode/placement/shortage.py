@@ -16,8 +16,7 @@ def what_is_short(problem: Problem) -> str:
     special = _device_out_of_reach(problem) or tier_short(problem) or _cells_short(problem)
     if special:
         return special
-    unknown = problem.view.unknown_nodes(request.page_kib)
-    if set(problem.ids) <= set(unknown):
+    if NodeMap(problem.ids) <= problem.unknown_nodes:
         return f"the {problem.free_word} of {problem.nodes(everything).named} is unknown"
     seats, memory = problem.seats.total(everything), problem.memory.total(everything)
     short = shortages(problem, seats=seats, memory_kib=memory)

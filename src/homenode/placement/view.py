@@ -42,20 +42,22 @@ class View(NamedTuple):
     outstanding_huge_kib: Mapping[tuple[int, int], int] = {}
 
     def emptied(self) -> "View":
-        """Return the view as it would be if nothing ran there: what is present is free.
+        """Return the view as it would be if no guest ran there: what is present is free.
 
-        Also of a host that does not tell what is free.
+        But for what is in pools of huge pages, and for dom0's memory, where that is known. Also of
+        a host that does not tell what is free.
         """
+        control = tuple(guest for guest in self.guests if guest.is_control)
+        kept = self.freed_kib(control)
         nodes = [
             node._replace(
-                free_kib=_plus(node.present_kib, -_pooled_kib(node)),
+                free_kib=_plus(node.present_kib, -_pooled_kib(node) - kept.get(node.id, 0)),
                 reclaimable_kib=None,
                 committed_kib=None,
                 pages=tuple(pool._replace(free=pool.total) for pool in node.pages),
             )
             for node in self.host.nodes
         ]
-        control = tuple(guest for guest in self.guests if guest.is_control)
         return View(self.host.replace(nodes=nodes), control, {}, self.share_rule)
 
     def without(self, gone: Collection[Guest]) -> "View":

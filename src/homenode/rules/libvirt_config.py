@@ -447,7 +447,6 @@ def _wishes(
     if request.tier is not None and not decision.virtual_nodes:
         # All of its memory is there, or it would be a virtual node.
         wishes["tier"] = request.tier.kind
-        nodes &= cpu_nodes
     elif request.spill and nodes - named:
         wishes["spill"] = "yes"
     stated = config.wishes.get("nodes", "auto").strip()

@@ -48,9 +48,10 @@ def nodes_or_count(text: str, host: Host) -> NodeMap | int | None:
     count, blank, word = text.partition(" ")
     if blank and word.strip() in ("node", "nodes") and count.isascii() and count.isdecimal():
         if len(count) > 5 or not 0 < int(count) <= len(host.nodes):
+            there = len(host.nodes)
             raise HomenodeError(
-                f"{text[:40]!r}: this host has {len(host.nodes)} nodes",
-                hint=f"ask for 1 to {len(host.nodes)} of them",
+                f"{text[:40]!r}: this host has {there} node{'s' * (there > 1)}",
+                hint=f"ask for 1 to {there} of them" if there > 1 else "auto leaves it open",
             )
         return int(count)
     return listed_nodes(text, host, hint="auto leaves it open")
