@@ -56,7 +56,7 @@ def far(view: View, request: GuestRequest, policy: Policy) -> dict[int, int]:
     """Nodes without cpus that may give memory, and how much."""
     found = {}
     for node in view.host.nodes:
-        tier = request.tier is not None and node.kind == request.tier.kind
+        tier = request.tier is not None and of_kind(node.kind, request.tier.kind)
         if (tier or (request.spill and node.kind != "gpu")) and node.id not in barred(
             view, request
         ):
@@ -64,6 +64,10 @@ def far(view: View, request: GuestRequest, policy: Policy) -> dict[int, int]:
             if kib and not view.host.cpus_by_node[node.id]:
                 found[node.id] = kib
     return found
+
+
+def of_kind(kind, wanted) -> bool:
+    return kind != "gpu" if wanted == "any" else kind == wanted
 
 
 def tier_kib_of(request: GuestRequest) -> int:
@@ -84,7 +88,7 @@ def far_shares(view, request, policy, chosen, spilled: int) -> dict[int, int]:
     shares: dict[int, int] = {}
     kinds = {node.id: node.kind for node in view.host.nodes}
     for kib, may in (
-        (tier_kib_of(request), lambda n: request.tier and kinds[n] == request.tier.kind),
+        (tier_kib_of(request), lambda n: request.tier and of_kind(kinds[n], request.tier.kind)),
         (spilled, lambda n: request.spill and kinds[n] != "gpu"),
     ):
         wanted = kib

@@ -106,7 +106,7 @@ def requests_on(draw, view):
         hard = (CpuMap(draw(st.sets(st.sampled_from(list(host.cpu_map)), min_size=1))),)
     huge = draw(st.integers(0, 4)) == 0
     memory_kib = draw(st.integers(0, 24)) * (2048 if huge else unit)
-    wanted_there = st.builds(Tier, st.sampled_from(["cxl", "gpu"]), st.just(memory_kib // 3))
+    wanted_there = st.builds(Tier, st.sampled_from(["cxl", "gpu", "any"]), st.just(memory_kib // 3))
     rarely = draw(st.integers(0, 3)) == 0
     return GuestRequest(
         name="new",

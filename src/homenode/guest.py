@@ -105,10 +105,13 @@ class NearDevice(NamedTuple):
     required: bool = False
 
 
-class Tier(NamedTuple):
-    """Memory that is wanted from nodes without cpus, of one kind."""
+TierKind = NodeKind | Literal["any"]
 
-    kind: NodeKind
+
+class Tier(NamedTuple):
+    """Memory that is wanted from nodes without cpus, of one kind (``any``: all but GPUs')."""
+
+    kind: TierKind
     kib: int
 
 

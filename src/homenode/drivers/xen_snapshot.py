@@ -157,9 +157,11 @@ def _nodes(info: XlInfo, dump: NumaDump, given: _Outputs) -> list[Node]:
     _note_holes(info, given)
     low = _low_memory(info, spans, free_kib, given)
     dirty = xen_debug_keys.parse_unscrubbed(given.text(DUMP_HEAP))
+    with_cpus = {cpu.node for cpu in info.cpus}
     return [
         Node(
             node.id,
+            kind="dram" if node.id in with_cpus else None,
             present_kib=spans[node.id].pages * rules.PAGE_KIB,
             free_kib=free_kib[node.id],
             reserved=_reserved(node.id, free_kib[node.id], low, dirty.get(node.id, 0)),

@@ -115,7 +115,7 @@ def far_of(
         nodes=tuple(node.id for node in wanted),
         kib=tuple(usable_kib(node.id) for node in wanted),
         reach=tuple(tuple(_apart(host, node.id, one) for one in ids) for node in wanted),
-        for_tier=sum(1 << at for at, node in enumerate(wanted) if tier and node.kind == tier.kind),
+        for_tier=sum(1 << at for at, node in enumerate(wanted) if _is_of(node, tier)),
         for_spill=sum(
             1 << at for at, node in enumerate(wanted) if request.spill and node.kind != "gpu"
         ),
@@ -128,9 +128,14 @@ def _in_whole_pages(tier: Tier, request: GuestRequest) -> int:
     return min(-(-tier.kib // page_kib) * page_kib, request.memory_kib)
 
 
+def _is_of(node: Node, tier: Tier | None) -> bool:
+    if tier is None:
+        return False
+    return node.kind != "gpu" if tier.kind == "any" else node.kind == tier.kind
+
+
 def _is_wanted(node: Node, request: GuestRequest) -> bool:
-    in_tier = request.tier is not None and node.kind == request.tier.kind
-    return in_tier or (request.spill and node.kind != "gpu")
+    return _is_of(node, request.tier) or (request.spill and node.kind != "gpu")
 
 
 def _apart(host: Host, one: int, other: int) -> int:

@@ -9,7 +9,7 @@ from typing import Final, Literal, NamedTuple, get_args
 
 from homenode.bitmap import NodeMap
 from homenode.errors import HomenodeError
-from homenode.guest import GuestRequest, NearDevice, Tier
+from homenode.guest import GuestRequest, NearDevice, Tier, TierKind
 from homenode.host import ORDINARY_PAGE_KIB, Host, NodeKind
 from homenode.units import format_memory, format_page, parse_memory_kib
 
@@ -125,12 +125,14 @@ def near_devices(
 def tier_of(text: str, memory_kib: int) -> Tier:
     """Read ``cxl:8GiB``: so much of a guest's memory from nodes without cpus, of that kind.
 
-    ``cxl`` alone is all of it; a size is rounded up to a MiB.
+    ``cxl`` alone is all of it; a size is rounded up to a MiB. ``any`` are all kinds but a GPU's,
+    and nodes of which nobody tells: on Xen, all.
     """
     name, colon, size = text.strip().partition(":")
-    kind: NodeKind | None = next((one for one in get_args(NodeKind) if one == name), None)
+    kinds: tuple[TierKind, ...] = (*get_args(NodeKind), "any")
+    kind = next((one for one in kinds if one == name), None)
     if kind is None:
-        hint = f"write it as cxl:8GiB; there are {', '.join(get_args(NodeKind))}"
+        hint = f"write it as cxl:8GiB; there are {', '.join(kinds)}"
         raise HomenodeError(f"{text[:40]!r} is not known", hint=hint)
     kib = -(-parse_memory_kib(size) // 1024) * 1024 if colon else memory_kib
     if not 0 < kib <= memory_kib:
