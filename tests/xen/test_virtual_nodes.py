@@ -212,3 +212,16 @@ def test_what_linux_has_available_is_usable(lab):
     usable_kib = node["free_kib"] + node["reclaimable_kib"] - kept_kib
     assert kept_kib > 0
     assert abs(usable_kib - available_kib) < available_kib // 10
+
+
+@pytest.mark.xen("cpuless4", cpu="max,-smap,-la57,-pku")
+def test_memory_of_a_node_without_cpus_is_a_virtual_node_without_vcpus(lab):
+    path = put(lab, "t", 'nodes_tier = "any:128MiB"', vcpus=2, memory=384, kind=HVM)
+    (made,) = homenode(lab, "create", path)["guests"]
+    home, far = cells_of(made)
+    # Xen numbers nodes as it comes upon their cpus, and those without any last.
+    seen = homenode(lab, "topology")["host"]
+    (without_cpus,) = {one["id"] for one in seen["nodes"]} - {cpu["node"] for cpu in seen["cpus"]}
+    assert (home[1], far) == (256, (without_cpus, 128))
+    assert pages_of(lab, id_of(lab, "t"))[without_cpus] == 128 * MIB_PAGES
+    assert seen_by_guest(lab, "t")[1] == [0, 0]
