@@ -354,7 +354,7 @@ def test_memory_is_told_with_its_kind_and_its_pages(run, tiers):
     out = run("place", tiers, "--tier", "cxl:256MiB", xml())[1]
     assert "296 MiB on node 1, 256 MiB on node 6 (cxl)" in out
     assert "virtual  node 0: vcpus 0-1, 256 MiB on node 1" in out
-    assert "virtual  node 1: no vcpus, 256 MiB on node 6" in out
+    assert out.count("virtual  node 1: no vcpus, 256 MiB on node 6") == 1
     out = run("place", tiers, "--huge-pages", "2MiB", xml())[1]
     assert "512 MiB in pages of 2 MiB on node 1" in out
 
