@@ -545,3 +545,10 @@ def test_vcpus_that_are_held_away_from_the_named_nodes_are_warned_of(run):
 
 def test_what_is_neither_a_guest_nor_a_file_is_said_to_be_neither(run):
     assert "no guest and no file 'nobody'" in complaint(run("explain", XEN_GUESTS, "nobody"))
+
+
+def test_named_nodes_that_cannot_all_have_a_virtual_node_hold_a_whole_guest(run):
+    wishes = ["--nodes", "0,4", "--virtual-nodes", "auto", "--json"]
+    made = document(run("place", UNEVEN, *wishes, xml(vcpus=20)))
+    assert list(by_node(made)) == [0]
+    assert "not-split" in {warned["code"] for warned in made["warnings"]}
