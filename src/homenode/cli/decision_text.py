@@ -82,7 +82,6 @@ def decision_lines(decision: Decision, host: Host) -> list[str]:
     if decision.fits:
         memory = ", ".join(_share_words(share, host) for share in decision.memory)
         lines.append(f"  memory   {memory or 'none'}")
-        lines += [f"  virtual  {line}" for line in _virtual_lines(decision)]
         lines += [f"  vcpus    {line}" for line in _vcpu_lines(decision)]
         lines += [f"  virtual  {_cell_words(cell)}" for cell in decision.virtual_nodes]
     lines.append(f"  because  {decision.reason}")
@@ -123,15 +122,6 @@ def _headline(decision: Decision) -> str:
             f"memory on {NodeMap(share.node for share in decision.memory).named}, vcpus elsewhere"
         )
     return f"{name}: {where}"
-
-
-def _virtual_lines(decision: Decision) -> list[str]:
-    return [
-        f"node {cell.id}: {f'vcpus {cell.vcpus}' if cell.vcpus else 'no vcpus'}, "
-        f"{format_memory(cell.memory_kib)} on node {cell.node}"
-        for cell in decision.virtual_nodes
-        if cell.node is not None
-    ]
 
 
 def _vcpu_lines(decision: Decision) -> list[str]:

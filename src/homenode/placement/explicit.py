@@ -56,7 +56,9 @@ def decide_explicit(
     chosen = problem.chosen(wish.nodes)
     to_split = is_to_be_split(problem, chosen)
     cells = virtual_nodes_on(problem, chosen) if to_split else _placed(problem, chosen)
-    problem = problem._replace(request=request._replace(virtual_nodes=cells), cells=None)
+    # One that cannot have a virtual node on each of them has its memory as if it wanted none.
+    request = request._replace(virtual_nodes=cells, split=bool(to_split and cells))
+    problem = problem._replace(request=request, cells=None)
     short = tier_short(problem)
     short = short or (_short_of_cells(problem, cells) if cells else _short(problem, chosen))
     reason = reason or f"explicit: {wish.setting} names {wish.nodes.named}"
