@@ -57,7 +57,7 @@ def far(view: View, request: GuestRequest, policy: Policy) -> dict[int, int]:
     found = {}
     for node in view.host.nodes:
         tier = request.tier is not None and of_kind(node.kind, request.tier.kind)
-        if (tier or (request.spill and node.kind != "gpu")) and node.id not in barred(
+        if (tier or (request.spill and node.kind not in ("hbm", "gpu"))) and node.id not in barred(
             view, request
         ):
             kib = usable(view, node.id, policy._replace(admission="usable"), request.page_kib)
@@ -67,7 +67,7 @@ def far(view: View, request: GuestRequest, policy: Policy) -> dict[int, int]:
 
 
 def of_kind(kind, wanted) -> bool:
-    return kind != "gpu" if wanted == "any" else kind == wanted
+    return kind not in ("hbm", "gpu") if wanted == "any" else kind == wanted
 
 
 def tier_kib_of(request: GuestRequest) -> int:
@@ -89,7 +89,7 @@ def far_shares(view, request, policy, chosen, spilled: int) -> dict[int, int]:
     kinds = {node.id: node.kind for node in view.host.nodes}
     for kib, may in (
         (tier_kib_of(request), lambda n: request.tier and of_kind(kinds[n], request.tier.kind)),
-        (spilled, lambda n: request.spill and kinds[n] != "gpu"),
+        (spilled, lambda n: request.spill and kinds[n] not in ("hbm", "gpu")),
     ):
         wanted = kib
         for node in sorted(left, key=nearness):

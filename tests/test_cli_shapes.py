@@ -525,7 +525,8 @@ def test_an_empty_host_has_all_of_its_memory_but_that_of_dom0_and_of_pools(run, 
 def test_nodes_that_give_memory_alone_are_taken(run, tiers):
     made = document(run("explain", tiers, "--spill", "--json", xml(memory=420 << 10, vcpus=40)))
     taken = set(by_node(made))
-    assert {4, 5} < taken
+    assert taken & {6, 7}
+    assert taken.isdisjoint({4, 5, 9}), "HBM and a GPU's memory are taken by name alone"
     refused = {node for one in made["rejected"] for node in one["nodes"]}
     assert refused.isdisjoint(taken)
 
@@ -552,3 +553,28 @@ def test_named_nodes_that_cannot_all_have_a_virtual_node_hold_a_whole_guest(run)
     made = document(run("place", UNEVEN, *wishes, xml(vcpus=20)))
     assert list(by_node(made)) == [0]
     assert "not-split" in {warned["code"] for warned in made["warnings"]}
+
+
+def test_bad_input_in_one_file_changes_none(run, tiers):
+    good = xml()
+    before = good.read_bytes()
+    Path("bad.xml").write_text("<domain/>", encoding="utf-8")
+    complaint(run("place", tiers, "--write", good, "bad.xml"))
+    assert good.read_bytes() == before
+
+
+@pytest.mark.parametrize("wishes", [["--tier", "cxl:256MiB"], ["--virtual-nodes", "auto"]])
+def test_virtual_nodes_that_were_written_for_xl_are_read_as_they_were_meant(run, tiers, wishes):
+    guest = xl('virtual_nodes = "auto"', memory=100 << 10)
+    first = document(run("place", tiers, *wishes, "--write", "--json", guest))
+    assert len(first["virtual_nodes"]) == 2 + ("--tier" in wishes)
+    written = guest.read_bytes()
+    again = document(run("place", tiers, "--write", "--json", guest))
+    assert (by_node(again), again["nodes"]) == (by_node(first), first["nodes"])
+    assert guest.read_bytes() == written
+
+
+def test_virtual_nodes_that_are_not_wanted_now_are_not_made_by_the_written_file_either(run, tiers):
+    guest = xl('virtual_nodes = "auto"', memory=100 << 10)
+    run("place", tiers, "--virtual-nodes", "none", "--write", guest)
+    assert document(run("place", tiers, "--json", guest))["virtual_nodes"] == []

@@ -49,7 +49,7 @@ def views(draw, most_nodes=6):
         nodes.append(
             Node(node, present_kib=16 * unit, free_kib=draw(st.sampled_from([free, free, None])),
                  reserved=(Reservation(unit, "kept"),) if draw(st.booleans()) else (),
-                 kind=draw(st.sampled_from(["dram", "cxl", "gpu", None])),
+                 kind=draw(st.sampled_from(["dram", "cxl", "hbm", "gpu", None])),
                  pages=draw(pools()))
         )  # fmt: skip
     devices = [
@@ -106,7 +106,9 @@ def requests_on(draw, view):
         hard = (CpuMap(draw(st.sets(st.sampled_from(list(host.cpu_map)), min_size=1))),)
     huge = draw(st.integers(0, 4)) == 0
     memory_kib = draw(st.integers(0, 24)) * (2048 if huge else unit)
-    wanted_there = st.builds(Tier, st.sampled_from(["cxl", "gpu", "any"]), st.just(memory_kib // 3))
+    wanted_there = st.builds(
+        Tier, st.sampled_from(["cxl", "hbm", "gpu", "any"]), st.just(memory_kib // 3)
+    )
     rarely = draw(st.integers(0, 3)) == 0
     return GuestRequest(
         name="new",

@@ -109,7 +109,7 @@ TierKind = NodeKind | Literal["any"]
 
 
 class Tier(NamedTuple):
-    """Memory that is wanted from nodes without cpus, of one kind (``any``: all but GPUs')."""
+    """Memory wanted from nodes without cpus of one kind (``any``: all but HBM and GPUs')."""
 
     kind: TierKind
     kib: int

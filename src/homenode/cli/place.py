@@ -86,18 +86,20 @@ def decide(arguments: list[str], verb: str, *, explaining: bool) -> int:
     _refuse_mixed_output(chosen)
     driver = connect(chosen.connect)
     status, documents = ExitStatus.DONE, []
-    for path in chosen.files:
-        made = _decided(path, chosen, driver)
+    # All of them before anything is printed or written: bad input in one file changes none.
+    decided = [_decided(path, chosen, driver) for path in chosen.files]
+    files = [_file_of(made) if _is_wanted(made, chosen) else "" for made in decided]
+    for path, made, text in zip(chosen.files, decided, files, strict=True):
         fits = made.decision.fits
         if not fits:
             status = ExitStatus.DOES_NOT_FIT
         elif chosen.config:
-            print(_file_of(made), end="")
+            print(text, end="")
             # What is to be said must not get into the file that this goes to.
             _say(warning_lines(made.decision.warnings), sys.stderr)
             continue
         elif chosen.write:
-            write_text(path, _file_of(made))
+            write_text(path, text)
         if chosen.json:
             documents.append(decision_document(_told(made, chosen), _digest(made.seen)))
             continue
@@ -126,6 +128,10 @@ def _decided(path: str, chosen: "Namespace", driver: Driver) -> _Decided:
     decision = held(decision, asked.request, view, hold=wishes.hold)
     warnings = asked.warnings + decision.warnings + running + remarks(config, decision)
     return _Decided(config, asked, seen, view, decision._replace(warnings=warnings))
+
+
+def _is_wanted(made: _Decided, chosen: "Namespace") -> bool:
+    return made.decision.fits and (chosen.config or chosen.write)
 
 
 def _file_of(made: _Decided) -> str:

@@ -3,14 +3,18 @@
 Such nodes (CXL, HBM in flat mode, a GPU's) give memory in two ways. A *tier* is wanted there: so
 much of that kind, whatever the cpu nodes have. *Spill* is what the cpu nodes have too little of. In
 both cases the nodes that are nearest to the cpu nodes give first, the tier before the spill; that
-is a rule and is never searched. A GPU's memory is given only where it is asked for by that name.
+is a rule and is never searched. HBM and a GPU's memory are given only where they are asked for by
+that name: there is little of them, for who needs it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
+from homenode.bitmap import NodeMap
 from homenode.guest import GuestRequest, Tier
 from homenode.host import Host, Node
 from homenode.placement.weights import positions
+
+_PRECIOUS = ("hbm", "gpu")
 
 
 class Far:
@@ -87,37 +91,40 @@ class Far:
 NOTHING = Far()
 
 
-def far_of(
+def far_of(  # noqa: PLR0913 - what is asked for, of which nodes
     host: Host,
     request: GuestRequest,
     ids: Sequence[int],
     *,
-    barred: Mapping[int, object] | frozenset[int],
+    barred: NodeMap,
+    named: bool,
     usable_kib: Callable[[int], int],
 ) -> Far:
     """Return the nodes without cpus that `request` may have memory from; `barred` ones are out.
 
-    `ids` are the cpu nodes in question, in the order of positions.
+    `ids` are the cpu nodes in question, in the order of positions; `named` is whether the user
+    named all nodes that are not barred, so that none is too precious.
     """
     tier = request.tier
     if tier is None and not request.spill:
         return NOTHING
-    nodes = [
+    precious = () if named else _PRECIOUS
+    wanted = [
         node
         for node in host.nodes
         if not host.cpus_by_node[node.id]
         and node.id not in barred
         and node.id not in ids
+        and ((request.spill and node.kind not in precious) or _is_of(node, tier, precious))
         and usable_kib(node.id)
     ]
-    wanted = [node for node in nodes if _is_wanted(node, request)]
     return Far(
         nodes=tuple(node.id for node in wanted),
         kib=tuple(usable_kib(node.id) for node in wanted),
         reach=tuple(tuple(_apart(host, node.id, one) for one in ids) for node in wanted),
-        for_tier=sum(1 << at for at, node in enumerate(wanted) if _is_of(node, tier)),
+        for_tier=sum(1 << at for at, node in enumerate(wanted) if _is_of(node, tier, precious)),
         for_spill=sum(
-            1 << at for at, node in enumerate(wanted) if request.spill and node.kind != "gpu"
+            1 << at for at, node in enumerate(wanted) if request.spill and node.kind not in precious
         ),
         tier_kib=0 if tier is None else _in_whole_pages(tier, request),
     )
@@ -128,14 +135,10 @@ def _in_whole_pages(tier: Tier, request: GuestRequest) -> int:
     return min(-(-tier.kib // page_kib) * page_kib, request.memory_kib)
 
 
-def _is_of(node: Node, tier: Tier | None) -> bool:
+def _is_of(node: Node, tier: Tier | None, precious: Sequence[str]) -> bool:
     if tier is None:
         return False
-    return node.kind != "gpu" if tier.kind == "any" else node.kind == tier.kind
-
-
-def _is_wanted(node: Node, request: GuestRequest) -> bool:
-    return _is_of(node, request.tier) or (request.spill and node.kind != "gpu")
+    return node.kind not in precious if tier.kind == "any" else node.kind == tier.kind
 
 
 def _apart(host: Host, one: int, other: int) -> int:

@@ -280,7 +280,8 @@ def prepare(
         host,
         request,
         ids,
-        barred=frozenset(host.node_map - far_named if far_named else barred),
+        barred=host.node_map - far_named if far_named else barred,
+        named=bool(far_named),
         usable_kib=lambda node: view.room_kib(node, page_kib) // unit_kib * unit_kib,
     )
     home_kib = request.memory_kib - far.tier_kib

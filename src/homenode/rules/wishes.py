@@ -125,8 +125,8 @@ def near_devices(
 def tier_of(text: str, memory_kib: int) -> Tier:
     """Read ``cxl:8GiB``: so much of a guest's memory from nodes without cpus, of that kind.
 
-    ``cxl`` alone is all of it; a size is rounded up to a MiB. ``any`` are all kinds but a GPU's,
-    and nodes of which nobody tells: on Xen, all.
+    ``cxl`` alone is all of it; a size is rounded up to a MiB. ``any`` are all kinds but
+    HBM and a GPU's, and nodes of which nobody tells: on Xen, all.
     """
     name, colon, size = text.strip().partition(":")
     kinds: tuple[TierKind, ...] = (*get_args(NodeKind), "any")

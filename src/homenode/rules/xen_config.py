@@ -33,6 +33,10 @@ def handed_over(config: GuestConfig, request: GuestRequest, decision: Decision, 
         changes["vnuma"] = _with_pnodes(cells, decision)
     elif decision.virtual_nodes:
         changes["vnuma"] = _written_cells(decision.virtual_nodes)
+        # They say where its memory is, from now on.
+        changes |= {name: None for name in ("virtual_nodes", "nodes_tier") if name in config}
+    elif "virtual_nodes" in config and not request.split:
+        changes["virtual_nodes"] = "none"
     soft = masks_of(decision, request.vcpus, soft=True)
     if soft is not None:
         changes["cpus_soft"] = _written(soft, host)

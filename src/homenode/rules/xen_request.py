@@ -406,7 +406,8 @@ def _with_wishes(
     first, *others = wishes
     for wish in others:
         # Node affinity follows from soft affinity, so a part of the nodes will not do there.
-        agrees = wish.nodes <= first.nodes
+        # A virtual node without vcpus may lie where there are no cpus, which ``nodes`` cannot name.
+        agrees = wish.nodes & host.nodes_of(host.cpu_map) <= first.nodes
         if wish.setting == "cpus_soft" and first.setting == "nodes":
             agrees = wish.nodes == first.nodes
         if wish.setting != "cpus" and not agrees:
