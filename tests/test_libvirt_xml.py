@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from homenode.bitmap import CpuMap, NodeMap
 from homenode.errors import ParseError
 from homenode.formats import libvirt_xml
-from homenode.formats.libvirt_xml import parse, scaled_kib
+from homenode.formats.libvirt_elements import scaled_kib
+from homenode.formats.libvirt_xml import parse
 
 needs_virsh = pytest.mark.skipif(
     not shutil.which("virsh"), reason="no virsh here (Debian: libvirt-clients)"

@@ -16,11 +16,12 @@ Nothing is known of a host here: sets of cpus and nodes are checked by who knows
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Final, NamedTuple, TypeVar
+from typing import NamedTuple
 from xml.etree.ElementTree import Element
 
-from homenode.bitmap import Bitmap, CpuMap, NodeMap
+from homenode.bitmap import CpuMap, NodeMap
 from homenode.errors import ParseError
+from homenode.formats.libvirt_elements import Elements
 from homenode.formats.xml_tree import Document, document
 
 NAMESPACE = "urn:homenode:placement:1"
@@ -35,20 +36,12 @@ MOST_VCPUS = 16_384
 MOST_CELLS = 128
 """QEMU's MAX_NODES (include/sysemu/numa.h)."""
 
-LARGEST_KIB = 1 << 44
-"""16 PiB: what 4-level paging of a host could ever map."""
-
 MODES = ("strict", "preferred", "interleave", "restrictive")
 WISHES = ("nodes", "policy", "exclude", "apart", "devices", "spill", "tier", "virtual-nodes")
 
 LOCAL_DISTANCE = 10
 REMOTE_DISTANCE = 20
 _FARTHEST = 255
-
-_BYTES = {"b": 1, "byte": 1, "bytes": 1}
-_POWERS = {letter: power for power, letter in enumerate("kmgtpe", start=1)}
-
-_Map = TypeVar("_Map", bound=Bitmap)
 
 
 class PageSize(NamedTuple):
@@ -158,7 +151,7 @@ def parse(text: str, *, source: str = "domain XML") -> DomainXml:
     if len(text) > LARGEST_TEXT:
         raise ParseError(f"too long for a domain: {len(text)} characters", source=source)
     found = document(text, source=source)
-    reader = _Reader(found, source)
+    reader = Elements(found, source)
     root = found.root
     if root.tag != "domain":
         raise reader.error(
@@ -202,112 +195,7 @@ def parse(text: str, *, source: str = "domain XML") -> DomainXml:
     )
 
 
-def scaled_kib(number: int, unit: str) -> int | None:
-    """Return what `number` of libvirt's `unit` is in KiB, rounded up; None if it has no such unit.
-
-    ``KiB`` and ``K`` are 1024 bytes, ``KB`` is 1000, and capitals make no difference
-    (src/util/virutil.c, virScaleInteger(); domain_conf.c, virDomainParseMemory()).
-    """
-    word = unit.lower()
-    scale = _BYTES.get(word)
-    if scale is None and word[:1] in _POWERS and word[1:] in ("", "b", "ib"):
-        scale = (1000 if word[1:] == "b" else 1024) ** _POWERS[word[:1]]
-    return None if scale is None else -(-number * scale // 1024)
-
-
-class _Reader:
-    """The document's elements, by way of what they should be."""
-
-    def __init__(self, found: Document, source: str) -> None:
-        self.root: Final = found.root
-        self.lines: dict[str, int] = {}
-        self._places = found.places
-        self._source = source
-
-    def line(self, element: Element) -> int:
-        return self._places[element].line
-
-    def error(self, message: str, element: Element, *, hint: str | None = None) -> ParseError:
-        return ParseError(message, source=self._source, line=self.line(element), hint=hint)
-
-    def only(self, path: str) -> Element | None:
-        """Return the element at a path below the root; None if there is none.
-
-        libvirt looks at the first of several alone, or refuses them.
-        """
-        element = self.root
-        for tag in path.split("/"):
-            found = element.findall(tag)
-            if len(found) > 1:
-                raise self.error(f"<{tag}> is there twice", found[1], hint="keep one of them")
-            if not found:
-                return None
-            element = found[0]
-        self.lines[element.tag] = self.line(element)
-        return element
-
-    def all(self, path: str) -> list[Element]:
-        return self.root.findall(path)
-
-    def word(self, element: Element, attribute: str) -> str:
-        value = element.get(attribute)
-        if not value:
-            raise self.error(f"<{element.tag}> has no {attribute}", element)
-        return value
-
-    def choice(self, element: Element, attribute: str, known: tuple[str, ...]) -> str | None:
-        value = element.get(attribute)
-        if value is not None and value not in known:
-            message = f"<{element.tag}> has {attribute}={value[:40]!r}"
-            raise self.error(message, element, hint=f"it is one of {', '.join(known)}")
-        return value
-
-    def number(
-        self, element: Element, attribute: str | None = None, *, least: int = 0, most: int
-    ) -> int:
-        """Return an attribute, or the text of the element, that is a whole number."""
-        text = (element.text or "").strip() if attribute is None else self.word(element, attribute)
-        name = f"<{element.tag}>" + (f" {attribute}" if attribute else "")
-        if not (text.isascii() and text.isdecimal()) or len(text) > 18:
-            raise self.error(f"{name} is no whole number: {text[:40]!r}", element)
-        if not least <= int(text) <= most:
-            raise self.error(f"{name} is out of range: {text} is not {least} to {most}", element)
-        return int(text)
-
-    def set(self, element: Element, attribute: str, kind: type[_Map]) -> _Map | None:
-        """Return an attribute that is a set; None if it is not there; an empty one is refused."""
-        text = element.get(attribute)
-        if text is None:
-            return None
-        try:
-            members = kind.parse_libvirt(text)
-        except ParseError as error:
-            message = f"<{element.tag}> {attribute}: {error.message}"
-            raise self.error(message, element, hint=error.hint) from None
-        if not members:
-            raise self.error(f"<{element.tag}> {attribute}={text[:40]!r} names none", element)
-        return members
-
-    def needed_set(self, element: Element, attribute: str, kind: type[_Map]) -> _Map:
-        members = self.set(element, attribute, kind)
-        if members is None:
-            raise self.error(f"<{element.tag}> has no {attribute}", element)
-        return members
-
-    def size_kib(self, element: Element, attribute: str | None = None) -> int:
-        """Return a size of memory, with the element's ``unit`` or in KiB."""
-        number = self.number(element, attribute, most=10**18)
-        unit = element.get("unit", "KiB")
-        kib = scaled_kib(number, unit)
-        if kib is None:
-            hint = "libvirt knows bytes, KB, KiB, MB, MiB, GB, GiB and so on"
-            raise self.error(f"<{element.tag}> has no such unit: {unit[:40]!r}", element, hint=hint)
-        if kib > LARGEST_KIB:
-            raise self.error(f"<{element.tag}> is out of range: {number} {unit}", element)
-        return kib
-
-
-def _name(reader: _Reader) -> str:
+def _name(reader: Elements) -> str:
     element = reader.only("name")
     name = (element.text or "") if element is not None else ""
     if not name.strip():
@@ -318,7 +206,7 @@ def _name(reader: _Reader) -> str:
     return name
 
 
-def _uuid(reader: _Reader) -> str | None:
+def _uuid(reader: Elements) -> str | None:
     element = reader.only("uuid")
     if element is None:
         return None
@@ -339,7 +227,7 @@ class _Vcpus(NamedTuple):
     placed_by_numad: bool
 
 
-def _vcpus(reader: _Reader) -> _Vcpus:
+def _vcpus(reader: Elements) -> _Vcpus:
     element = reader.only("vcpu")
     if element is None:
         return _Vcpus(1, 1, None, placed_by_numad=False)
@@ -356,7 +244,7 @@ def _vcpus(reader: _Reader) -> _Vcpus:
 class _Tune:
     """What ``<cputune>`` pins."""
 
-    def __init__(self, reader: _Reader, vcpus: int) -> None:
+    def __init__(self, reader: Elements, vcpus: int) -> None:
         reader.only("cputune")
         self.pins = self._pins(reader, "vcpupin", "vcpu", MOST_VCPUS)
         self.pins = {vcpu: cpus for vcpu, cpus in self.pins.items() if vcpu < vcpus}
@@ -367,7 +255,7 @@ class _Tune:
             self.emulator_pin = reader.needed_set(emulator, "cpuset", CpuMap)
 
     @staticmethod
-    def _pins(reader: _Reader, tag: str, attribute: str, most: int) -> dict[int, CpuMap]:
+    def _pins(reader: Elements, tag: str, attribute: str, most: int) -> dict[int, CpuMap]:
         pins: dict[int, CpuMap] = {}
         for element in reader.all(f"cputune/{tag}"):
             number = reader.number(element, attribute, most=most)
@@ -379,7 +267,7 @@ class _Tune:
         return pins
 
 
-def _iothreads(reader: _Reader) -> tuple[int, ...]:
+def _iothreads(reader: Elements) -> tuple[int, ...]:
     """Return the ids: those that are listed, and the first free ones for the rest of the count."""
     element = reader.only("iothreads")
     listed = [
@@ -394,7 +282,7 @@ def _iothreads(reader: _Reader) -> tuple[int, ...]:
     return tuple(sorted(ids))
 
 
-def _threads(reader: _Reader) -> int:
+def _threads(reader: Elements) -> int:
     element = reader.only("cpu/topology")
     if element is None or element.get("threads") is None:
         return 1
@@ -405,7 +293,7 @@ def _threads(reader: _Reader) -> int:
 
 
 def _memory(
-    reader: _Reader, cells: tuple[Cell, ...], modules: tuple[Module, ...]
+    reader: Elements, cells: tuple[Cell, ...], modules: tuple[Module, ...]
 ) -> tuple[int, int, int | None]:
     """Return what the guest has, what the balloon leaves it, and what it may grow to.
 
@@ -436,7 +324,7 @@ def _memory(
     return total, min(current_kib or total, total), max_kib
 
 
-def _modules(reader: _Reader) -> Iterator[Module]:
+def _modules(reader: Elements) -> Iterator[Module]:
     for element in reader.all("devices/memory"):
         if element.get("model") not in ("dimm", "virtio-mem"):
             continue  # what is kept in a file takes no memory of the host
@@ -448,7 +336,7 @@ def _modules(reader: _Reader) -> Iterator[Module]:
         yield Module(reader.size_kib(size), number, reader.line(element))
 
 
-def _huge_pages(reader: _Reader, cells: int) -> Iterator[PageSize]:
+def _huge_pages(reader: Elements, cells: int) -> Iterator[PageSize]:
     element = reader.only("memoryBacking/hugepages")
     if element is None:
         return
@@ -472,7 +360,7 @@ def _huge_pages(reader: _Reader, cells: int) -> Iterator[PageSize]:
         yield PageSize(kib, nodes, reader.line(size))
 
 
-def _filled_at_start(reader: _Reader) -> bool:
+def _filled_at_start(reader: Elements) -> bool:
     """Return whether QEMU writes to all memory before the guest starts: always to huge pages."""
     if reader.only("memoryBacking/hugepages") is not None:
         return True
@@ -482,7 +370,7 @@ def _filled_at_start(reader: _Reader) -> bool:
     return reader.choice(allocation, "mode", ("immediate", "ondemand")) == "immediate"
 
 
-def _pinned_at_start(reader: _Reader) -> bool:
+def _pinned_at_start(reader: Elements) -> bool:
     """Return whether memory is locked: by the guest's own word, or by VFIO for a device of it."""
     if reader.only("memoryBacking/locked") is not None or next(_assigned(reader), None) is not None:
         return True
@@ -493,7 +381,7 @@ def _pinned_at_start(reader: _Reader) -> bool:
 
 
 def _memory_nodes(
-    reader: _Reader, cell_nodes: tuple[CellNodes, ...], *, numad: bool
+    reader: Elements, cell_nodes: tuple[CellNodes, ...], *, numad: bool
 ) -> MemoryNodes | None:
     element = reader.only("numatune/memory")
     if element is None:
@@ -513,7 +401,7 @@ def _memory_nodes(
     return MemoryNodes(mode, nodes, reader.line(element))
 
 
-def _cell_nodes(reader: _Reader, cells: int) -> tuple[CellNodes, ...]:
+def _cell_nodes(reader: Elements, cells: int) -> tuple[CellNodes, ...]:
     found: dict[int, CellNodes] = {}
     for element in reader.all("numatune/memnode"):
         cell = reader.number(element, "cellid", most=1 << 31)
@@ -528,7 +416,7 @@ def _cell_nodes(reader: _Reader, cells: int) -> tuple[CellNodes, ...]:
     return tuple(found[cell] for cell in sorted(found))
 
 
-def _cells(reader: _Reader, vcpus: int) -> tuple[Cell, ...]:
+def _cells(reader: Elements, vcpus: int) -> tuple[Cell, ...]:
     numa = reader.only("cpu/numa")
     elements = [] if numa is None else numa.findall("cell")
     if len(elements) > MOST_CELLS:
@@ -554,7 +442,7 @@ def _cells(reader: _Reader, vcpus: int) -> tuple[Cell, ...]:
     return tuple(cells[number] for number in sorted(cells))
 
 
-def _cell(reader: _Reader, element: Element, index: int, count: int) -> Cell:
+def _cell(reader: Elements, element: Element, index: int, count: int) -> Cell:
     number = index
     if element.get("id") is not None:
         number = reader.number(element, "id", most=count - 1)
@@ -579,7 +467,7 @@ def _cell(reader: _Reader, element: Element, index: int, count: int) -> Cell:
 # --- devices ---
 
 
-def _assigned(reader: _Reader) -> Iterator[Element]:
+def _assigned(reader: Elements) -> Iterator[Element]:
     for element in reader.all("devices/hostdev"):
         if element.get("mode", "subsystem") == "subsystem" and element.get("type") == "pci":
             yield element
@@ -588,7 +476,7 @@ def _assigned(reader: _Reader) -> Iterator[Element]:
             yield element
 
 
-def _devices(reader: _Reader) -> Iterator[AssignedDevice]:
+def _devices(reader: Elements) -> Iterator[AssignedDevice]:
     for element in _assigned(reader):
         address = element.find("source/address")
         if address is None:
@@ -606,7 +494,7 @@ def _devices(reader: _Reader) -> Iterator[AssignedDevice]:
         )
 
 
-def _address_part(reader: _Reader, element: Element, name: str, most: int) -> int:
+def _address_part(reader: Elements, element: Element, name: str, most: int) -> int:
     text = element.get(name, "0").strip()
     base = 16 if text[:2] in ("0x", "0X") else 8 if text[:1] == "0" else 10
     digits = text[2:] if base == 16 else text
@@ -620,7 +508,7 @@ def _address_part(reader: _Reader, element: Element, name: str, most: int) -> in
 # --- homenode's own element ---
 
 
-def _wishes(reader: _Reader) -> Mapping[str, str]:
+def _wishes(reader: Elements) -> Mapping[str, str]:
     metadata = reader.only("metadata")
     found = [] if metadata is None else [
         element for element in metadata if _is_ours(reader, metadata, element)
@@ -642,7 +530,7 @@ def _is_declaration(name: str) -> bool:
     return name == "xmlns" or name.startswith("xmlns:")
 
 
-def _is_ours(reader: _Reader, metadata: Element, element: Element) -> bool:
+def _is_ours(reader: Elements, metadata: Element, element: Element) -> bool:
     prefix, colon, local = element.tag.rpartition(":")
     declaration = f"xmlns:{prefix}" if colon else "xmlns"
     scopes = (element, metadata, reader.root)
