@@ -31,7 +31,7 @@ def suitable(view: View, request: GuestRequest, policy: Policy) -> set[int]:
 
 def usable(view: View, node: int, policy: Policy, page_kib: int = 4) -> int:
     found = view.host.nodes_by_id[node]
-    if policy.admission == "libxl":
+    if policy.admission == "libxl" and page_kib <= 64:
         return found.free_kib or 0
     if page_kib > 64:
         pools = {pool.page_kib: (pool.free or 0) * page_kib for pool in found.pages}

@@ -5,7 +5,6 @@ on one node, no two cells on the same one, and a node holds a cell if it has the
 of the cell's size, the memory. Ways are tuples of node numbers in the order of the cells.
 """
 
-import math
 from collections.abc import Iterator
 from itertools import combinations, permutations
 
@@ -23,8 +22,8 @@ ORDINARY = 4
 def needs_kib(request: GuestRequest, at: int) -> dict[int, int]:
     """What cell `at` takes from its node, by page size.
 
-    The hypervisor's overhead comes in like parts from the nodes of the cells that have vcpus, and
-    never in huge pages.
+    The hypervisor's overhead comes in like parts (the first ones a KiB larger) from the nodes of
+    the cells that have vcpus, and never in huge pages.
     """
     cell = request.virtual_nodes[at]
     page_kib = request.page_kib if cell.page_kib is None else cell.page_kib
@@ -32,7 +31,8 @@ def needs_kib(request: GuestRequest, at: int) -> dict[int, int]:
     running = [one for one in request.virtual_nodes if one.vcpus] or request.virtual_nodes
     if cell in running:
         cells = sum(one.memory_kib for one in request.virtual_nodes)
-        part = math.ceil(max(0, request.memory_kib - cells) / len(running))
+        each, odd = divmod(max(0, request.memory_kib - cells), len(running))
+        part = each + (running.index(cell) < odd)
         own[ORDINARY] = own.get(ORDINARY, 0) + part
     return own
 

@@ -52,8 +52,9 @@ def test_cells_of_unequal_memory_lie_where_there_is_enough_of_it():
 
 
 def test_the_overhead_lies_with_the_cells_that_have_vcpus():
-    assert found(view_of(12, 11), guest_of((1, 10), (1, 11), overhead_kib=1)) == [(1, 0)]
-    assert found(view_of(11, 10), guest_of((1, 10), (1, 10), overhead_kib=1)) == []
+    assert found(view_of(12, 11), guest_of((1, 10), (1, 11), overhead_kib=2)) == [(1, 0)]
+    assert found(view_of(11, 10), guest_of((1, 10), (1, 10), overhead_kib=2)) == []
+    assert found(view_of(11, 10), guest_of((1, 10), (1, 10), overhead_kib=1)) == [(0, 1)]
     assert found(view_of(11, 10), guest_of((0, 10), (1, 10), overhead_kib=1)) == [(1, 0)]
 
 

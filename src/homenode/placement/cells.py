@@ -34,8 +34,8 @@ def overheads_kib(request: GuestRequest, cells: Sequence[VirtualNode]) -> list[i
     overhead_kib = max(0, request.memory_kib - sum(cell.memory_kib for cell in cells))
     giving = [place for place, cell in enumerate(cells) if cell.vcpus] or range(len(cells))
     parts = [0] * len(cells)
-    for place in giving:
-        parts[place] = -(-overhead_kib // len(giving))
+    for turn, place in enumerate(giving):
+        parts[place] = (overhead_kib + len(giving) - 1 - turn) // len(giving)
     return parts
 
 

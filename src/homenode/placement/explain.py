@@ -166,6 +166,9 @@ def _what_a_node_lacks(view: View, problem: Problem, node: int) -> str:
     if node not in problem.ids:
         return _why_unsuitable(view, problem, node)
     at = problem.ids.index(node)
+    tier = problem.request.tier
+    if tier is not None and problem.far.is_short:
+        return f"there is too little {tier.kind} memory for it, on whichever cpus"
     away = [
         device.address
         for device, near in zip(required_devices(problem.request), problem.required, strict=True)

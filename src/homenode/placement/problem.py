@@ -267,7 +267,7 @@ def prepare(
     cpus = tuple(host.cpus_by_node[node] & suitable for node in ids)
     cores = [_cores(host, own.bits, whole=False) for own in cpus]
     unclaimed = [view.usable_kib(node, page_kib, as_libxl=as_libxl) for node in ids]
-    owed = [0 if as_libxl else view.owed_kib(node, page_kib) for node in ids]
+    owed = [view.owed_kib(node, page_kib, as_libxl=as_libxl) for node in ids]
     memory = [max(0, kib - claim) for kib, claim in zip(unclaimed, owed, strict=True)]
     alone, across = _vcpus_at_home(view, ids, suitable, as_libxl=as_libxl)
     occupied = _occupied(view)

@@ -208,7 +208,7 @@ class _Trial:
             kept = _largest(most, lambda kept: self._fits_with_free(node, (most - kept) * unit_kib))  # noqa: B023 - used at once
             kib = (most - kept) * unit_kib
             found = self.again(self.request, self._with_free(node, kib))
-            if found is not None:
+            if kib and found is not None:
                 text = f"{self._freeing(kib)} on node {node}: {found.named}"
                 yield Remedy("memory", text, found)
                 return

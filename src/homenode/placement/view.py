@@ -94,7 +94,7 @@ class View(NamedTuple):
 
         What is unknown counts as nothing; libxl takes all that is free for it.
         """
-        if as_libxl:
+        if as_libxl and page_kib <= ORDINARY_PAGE_KIB:
             return self.host.nodes_by_id[node].free_kib or 0
         return self.host.nodes_by_id[node].usable_in_pages_kib(page_kib) or 0
 
@@ -104,15 +104,15 @@ class View(NamedTuple):
             node.id for node in self.host.nodes if node.usable_in_pages_kib(page_kib) is None
         )
 
-    def owed_kib(self, node: int, page_kib: int = 4) -> int:
+    def owed_kib(self, node: int, page_kib: int = 4, *, as_libxl: bool = False) -> int:
         """Return what of that is promised to guests that do not have it yet."""
         if page_kib <= ORDINARY_PAGE_KIB:
-            return self.outstanding_kib.get(node, 0)
+            return 0 if as_libxl else self.outstanding_kib.get(node, 0)
         return self.outstanding_huge_kib.get((node, page_kib), 0)
 
     def room_kib(self, node: int, page_kib: int = 4, *, as_libxl: bool = False) -> int:
         """Return the same less what is promised of it, of which libxl knows nothing."""
-        owed = 0 if as_libxl else self.owed_kib(node, page_kib)
+        owed = self.owed_kib(node, page_kib, as_libxl=as_libxl)
         return max(0, self.usable_kib(node, page_kib, as_libxl=as_libxl) - owed)
 
     def nodes_of_guest(self, guest: Guest) -> NodeMap | None:
