@@ -13,6 +13,8 @@ _EXAMPLES = """\
   homenode topology -c capture:host.txt                draw the host behind `xl info -n`
   homenode topology -c sim:try
   homenode topology -c local:/// --format svg -o host.svg
+  homenode topology -c capture:host.tar.bz2            a saved /sys and /proc, in one archive
+  homenode topology -c capture:lstopo.xml              hwloc's XML, or what virsh capabilities prints
   homenode topology -c capture:host.txt --save host.json
   homenode topology -c capture:host.json --json        what --save wrote, read again
 
