@@ -14,7 +14,7 @@ _EXAMPLES = """\
   homenode topology -c sim:try
   homenode topology -c local:/// --format svg -o host.svg
   homenode topology -c capture:host.tar.bz2            a saved /sys and /proc, in one archive
-  homenode topology -c capture:lstopo.xml              hwloc's XML, or what virsh capabilities prints
+  homenode topology -c capture:lstopo.xml              hwloc's XML, or that of virsh capabilities
   homenode topology -c capture:host.txt --save host.json
   homenode topology -c capture:host.json --json        what --save wrote, read again
 
