@@ -19,7 +19,7 @@ from homenode.host import Cpu, Host, Node, PagePool
 from homenode.placement import View, place
 from homenode.placement.decision import MemoryShare, VcpuAffinity
 from homenode.placement.policies import DEFAULT, policy
-from homenode.rules.libvirt_config import cells_against_topology, written
+from homenode.rules.libvirt_config import cells_against_topology, remarks, written
 from homenode.rules.libvirt_request import request
 
 MIB, GIB = 1 << 10, 1 << 20
@@ -150,6 +150,23 @@ def test_uneven_shares_of_memory_that_is_there_at_the_start_are_bound():
     assert "<memory mode='strict' nodeset='1-2'/>" in made
 
 
+def test_huge_pages_are_interleaved_only_where_every_pool_has_its_turn():
+    # A page that its turn's pool has not is taken from any other one, named or not.
+    text = guest(OURS.format('nodes="0-2"') + HUGE)  # 1024 pages
+    for pools, mode in (
+        ((400, 400, 400, 400), "interleave"),
+        ((400, 342, 400, 400), "interleave"),
+        ((400, 341, 400, 400), "strict"),
+        ((342, 342, 340, 400), "strict"),
+    ):
+        nodes = tuple(
+            node._replace(pages=(PagePool(2048, 400, free),))
+            for node, free in zip(HOST.nodes, (*pools, 0), strict=True)
+        )
+        host = Host(cpus=HOST.cpus, nodes=nodes, distances=HOST.distances)
+        assert f"<memory mode='{mode}' nodeset='0-2'/>" in write(text, host)
+
+
 def test_memory_that_spills_is_preferred_near_the_cpus_and_all_nodes_are_named():
     text = guest(OURS.format('nodes="0,4" spill="yes"')).replace("'GiB'>2<", "'GiB'>9<")
     config, asked, decision = decide(text)
@@ -222,6 +239,43 @@ def test_a_cell_of_memory_alone_is_written_where_qemu_can_start_it():
     config, asked, decision = split(guest(IMMEDIATE), cells)
     with pytest.raises(HomenodeError, match=r"g.xml:7: QEMU cannot fill .* node 1 on node 4"):
         written(config, asked, decision, HOST)
+
+
+def test_threads_that_fill_memory_at_the_start_may_use_cpus_beside_it():
+    # QEMU fills memory by threads that it sends to its node's cpus, and ends if they may not go.
+    cells = (CELLS[0]._replace(vcpus=CpuMap.full(4)), CELLS[1]._replace(vcpus=CpuMap()))
+    config, asked, decision = split(guest(IMMEDIATE), cells)
+    made = written(config, asked, decision, HOST)
+    assert "<emulatorpin cpuset='8-15'/>" in made
+    assert write(made) == made
+    config, asked, decision = split(GUEST, cells)
+    lazily = written(config, asked, decision, HOST)
+    assert "<emulatorpin cpuset='8-11'/>" in lazily
+    assert "<emulatorpin cpuset='8-15'/>" in write(
+        lazily.replace("<memory unit", f"{IMMEDIATE}<memory unit")
+    )
+
+
+def test_vcpus_that_are_held_away_from_memory_leave_the_threads_that_fill_it_their_way():
+    away = guest(OURS.format('nodes="2"') + IMMEDIATE, vcpu="<vcpu cpuset='0-1'>4</vcpu>")
+    assert "<emulatorpin cpuset='0-1,8-11'/>" in write(away)
+    wide = guest(OURS.format('nodes="1-2"') + IMMEDIATE, vcpu="<vcpu cpuset='4-5'>4</vcpu>")
+    assert "<emulatorpin cpuset='4-5'/>" in write(wide)
+
+
+def test_an_emulator_that_the_user_keeps_from_memory_to_be_filled_is_warned_of():
+    tune = "<cputune><emulatorpin cpuset='0-1'/></cputune>"
+    text = guest(OURS.format('nodes="2"') + IMMEDIATE, vcpu=f"<vcpu>4</vcpu>\n  {tune}")
+    for there, codes in (
+        (text, ["emulator-away-from-memory"]),
+        (text.replace(IMMEDIATE, HUGE), ["emulator-away-from-memory"]),
+        (text.replace(IMMEDIATE, ""), []),
+        (text.replace('nodes="2"', 'nodes="0,2"'), []),
+        (text.replace("emulatorpin cpuset='0-1'", "emulatorpin cpuset='0-3'"), []),
+    ):
+        config, _, decision = decide(there)
+        assert [one.code for one in remarks(config, decision, HOST)] == codes
+    assert "<emulatorpin cpuset='0-1'/>" in write(text)
 
 
 def test_huge_pages_that_do_not_divide_the_memory_are_refused():

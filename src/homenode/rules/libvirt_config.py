@@ -15,7 +15,8 @@ real NUMA kernel, by ``numa_maps`` and the threads' affinities:
 - *memory that is allocated when the guest starts* (huge pages, ``<allocation mode="immediate"/>``,
   ``<locked/>``, devices of the host): ``strict`` on one node, and on several that give unequal
   shares. What is short is then found out at once; huge pages would be taken from another node's
-  pool (``preferred`` and ``interleave`` both did).
+  pool (``preferred`` and ``interleave`` both did). QEMU's own threads, which fill the memory, are
+  pinned to some cpus of each of its nodes: QEMU 7.2 sends them there, or does not start.
 - *nodes without cpus*: QEMU does not start a guest whose memory it has to fill there ("The nodes
   select no CPUs"), but with ``restrictive``. That binds threads and not memory: of a guest with
   virtual nodes all memory came to lie on one node. So for these there is no such mode, and
@@ -42,7 +43,7 @@ from homenode.formats.libvirt_xml import NAMESPACE, DomainXml
 from homenode.formats.xml_edit import New, XmlEdits
 from homenode.guest import GuestRequest, VirtualNode
 from homenode.host import ORDINARY_PAGE_KIB, Host
-from homenode.placement.decision import Decision, Warned
+from homenode.placement.decision import Decision, MemoryShare, Warned
 from homenode.rules.libvirt_request import default_huge_page_kib
 from homenode.rules.qemu import in_pages_kib
 from homenode.rules.xen_config import masks_of
@@ -79,10 +80,16 @@ def written(config: DomainXml, request: GuestRequest, decision: Decision, host: 
         _write_cells(edits, decision.virtual_nodes)
     masks = wanted_masks(decision, request, host)
     _write_vcpus(edits, masks, host)
-    _write_threads(edits, _home(request, decision, masks, host), decision, host)
+    home = _home(config, request, decision, masks, host)
+    _write_threads(edits, home, decision, host)
     named = _write_memory(edits, request, decision, host)
     _write_wishes(edits, _wishes(edits.config, request, decision, host, named=named))
     return edits.finished()
+
+
+def remarks(config: DomainXml, decision: Decision, host: Host) -> tuple[Warned, ...]:
+    """Return what to know of the guest as its file describes it with the decision in it."""
+    return cells_against_topology(config, decision) + emulator_away(config, decision, host)
 
 
 def cells_against_topology(config: DomainXml, decision: Decision) -> tuple[Warned, ...]:
@@ -102,6 +109,21 @@ def cells_against_topology(config: DomainXml, decision: Decision) -> tuple[Warne
     text = f"<topology> has {threads} threads to a core, and virtual node"
     text += f"{'s' if len(parted) > 1 else ''} {NodeMap(parted)} parts them"
     return (Warned("cells-part-cores", text),)
+
+
+def emulator_away(config: DomainXml, decision: Decision, host: Host) -> tuple[Warned, ...]:
+    """Tell of an emulator that the user has pinned away from memory that its threads fill."""
+    pin = config.emulator_pin
+    huge = any(share.page_kib > ORDINARY_PAGE_KIB for share in decision.memory)
+    config = config._replace(filled_at_start=config.filled_at_start or huge)
+    if pin is None or not _is_kept(config, decision, host):
+        return ()
+    missed = [cpus for cpus in _cpus_that_fill(config, decision, host) if cpus.isdisjoint(pin)]
+    if not missed:
+        return ()
+    text = f"<emulatorpin> {pin} has no cpus of {host.nodes_of(CpuMap.union(missed)).named}, whose"
+    text += " memory is filled at the start: QEMU 7.2 of libvirt 9.0 does not start so"
+    return (Warned("emulator-away-from-memory", text),)
 
 
 def wanted_masks(decision: Decision, request: GuestRequest, host: Host) -> list[CpuMap | None]:
@@ -299,14 +321,38 @@ def _write_pins(
 
 
 def _home(
-    request: GuestRequest, decision: Decision, masks: Sequence[CpuMap | None], host: Host
+    config: DomainXml,
+    request: GuestRequest,
+    decision: Decision,
+    masks: Sequence[CpuMap | None],
+    host: Host,
 ) -> CpuMap | None:
     """Return the cpus for QEMU's own threads; None if the vcpus may use any."""
     if not any(masks):
         return None
     if request.exclusive:
-        return host.cpus_of(decision.nodes) or None
-    return CpuMap.union(host.cpu_map if mask is None else mask for mask in masks)
+        home = host.cpus_of(decision.nodes)
+    else:
+        home = CpuMap.union(host.cpu_map if mask is None else mask for mask in masks)
+    filling = _cpus_that_fill(config, decision, host)
+    missed = [cpus for cpus in filling if cpus.isdisjoint(home)]
+    return CpuMap.union([home, *missed]) or None
+
+
+def _cpus_that_fill(config: DomainXml, decision: Decision, host: Host) -> list[CpuMap]:
+    """Return sets of cpus of each of which QEMU's own threads need some, to fill memory at start.
+
+    They go to the cpus of the nodes that the memory is bound to, and QEMU ends ("Setting CPU
+    affinity failed") where the emulator is pinned to others alone.
+    """
+    if not config.filled_at_start:
+        return []
+    cells = decision.virtual_nodes
+    if cells and all(cell.node is not None for cell in cells):
+        sets = [NodeMap([cell.node or 0]) for cell in cells]
+    else:
+        sets = [NodeMap(share.node for share in decision.memory)]
+    return [cpus for cpus in map(host.cpus_of, sets) if cpus]
 
 
 def _write_threads(edits: _Edits, home: CpuMap | None, decision: Decision, host: Host) -> None:
@@ -316,7 +362,7 @@ def _write_threads(edits: _Edits, home: CpuMap | None, decision: Decision, host:
     emulator = edits.root.find("cputune/emulatorpin")
     if emulator is None:
         news.append(New("emulatorpin", {"cpuset": str(home)}))
-    elif _is_stale(config.emulator_pin, decision, host):
+    elif not _is_kept(config, decision, host):
         edits.set_attributes(emulator, {"cpuset": str(home)})
     elements = {
         int(element.get("iothread", "0")): element
@@ -329,6 +375,17 @@ def _write_threads(edits: _Edits, home: CpuMap | None, decision: Decision, host:
             edits.set_attributes(elements[number], {"cpuset": str(home)})
     if news:
         edits.put(("cputune",), news)
+
+
+def _is_kept(config: DomainXml, decision: Decision, host: Host) -> bool:
+    """Return whether the emulator's pin stays: the user's, or ours that serves."""
+    pin = config.emulator_pin
+    if pin is None or _is_stale(pin, decision, host):
+        return False
+    if host.cpus_of(host.nodes_of(pin)) != pin:
+        return True
+    # Of whole nodes it may be ours from when memory was elsewhere, or not filled at the start.
+    return not any(cpus.isdisjoint(pin) for cpus in _cpus_that_fill(config, decision, host))
 
 
 def _is_stale(pin: CpuMap | None, decision: Decision, host: Host) -> bool:
@@ -356,8 +413,7 @@ def _write_memory(edits: _Edits, request: GuestRequest, decision: Decision, host
         return nodes
     spills = _spills(config, request, nodes, host)
     named = nodes & host.nodes_of(host.cpu_map) if spills else nodes
-    shares = [share.kib for share in decision.memory if share.node in named]
-    even = len(shares) > 1 and (max(shares) - min(shares)) * 8 <= max(shares)
+    even = _is_even([share for share in decision.memory if share.node in named], host)
     mode = _mode(config, named, host, even=even)
     if spills and stated is not None and stated.nodes == named and stated.mode == mode:
         return named
@@ -370,6 +426,20 @@ def _write_memory(edits: _Edits, request: GuestRequest, decision: Decision, host
     static = None if element.get("placement") is None else "static"
     edits.set_attributes(element, {"mode": mode, "placement": static, "nodeset": str(named)})
     return named
+
+
+def _is_even(shares: Sequence[MemoryShare], host: Host) -> bool:
+    """Return whether interleaving gives every node about its share, and does so without harm."""
+    sizes = [share.kib for share in shares]
+    if len(sizes) < 2 or (max(sizes) - min(sizes)) * 8 > max(sizes):
+        return False
+    # A huge page whose turn's pool is empty is taken from any other, named or not.
+    turns = [in_pages_kib(-(-sum(sizes) // len(sizes)), share.page_kib) for share in shares]
+    return all(
+        share.page_kib <= ORDINARY_PAGE_KIB
+        or (host.nodes_by_id[share.node].usable_in_pages_kib(share.page_kib) or 0) >= turn
+        for share, turn in zip(shares, turns, strict=True)
+    )
 
 
 def _spills(config: DomainXml, request: GuestRequest, nodes: NodeMap, host: Host) -> bool:
