@@ -167,6 +167,33 @@ def test_huge_pages_are_interleaved_only_where_every_pool_has_its_turn():
         assert f"<memory mode='{mode}' nodeset='0-2'/>" in write(text, host)
 
 
+TWO_CELLS = """<cpu><numa>
+    <cell id='0' cpus='0-1' memory='1' unit='GiB'/><cell id='1' cpus='2-3' memory='1' unit='GiB'/>
+  </numa></cpu>"""
+HUGE_FOR_ONE = HUGE.replace("size='2048'", "size='2048' nodeset='1'")
+
+
+def test_of_cells_that_alone_in_huge_pages_is_filled_at_the_start():
+    text = guest(HUGE_FOR_ONE).replace("<cpu mode='host-passthrough'/>", TWO_CELLS)
+    made = write(text)
+    assert "<memnode cellid='0' mode='preferred' nodeset='0'/>" in made
+    assert "<memnode cellid='1' mode='strict' nodeset='1'/>" in made
+    made = write(text.replace("</memoryBacking>", "<allocation mode='immediate'/></memoryBacking>"))
+    assert "<memnode cellid='0' mode='strict' nodeset='0'/>" in made
+
+
+def test_huge_pages_asked_for_where_the_file_has_them_for_some_cells_are_refused():
+    text = guest(HUGE_FOR_ONE).replace("<cpu mode='host-passthrough'/>", TWO_CELLS)
+    config = parse(text, source="g.xml")
+    asked, chosen, _ = ask(config, HOST, Overrides(pages="2MiB"))
+    decision = place(View(HOST), asked, chosen)
+    with pytest.raises(HomenodeError, match=r"g.xml:7: .* for all .* has them for cell 1 alone"):
+        written(config, asked, decision, HOST)
+    text = text.replace(" nodeset='1'", " nodeset='0-1'")
+    config = parse(text, source="g.xml")
+    assert "nodeset='0-1'" in written(config, asked, decision, HOST)
+
+
 def test_memory_that_spills_is_preferred_near_the_cpus_and_all_nodes_are_named():
     text = guest(OURS.format('nodes="0,4" spill="yes"')).replace("'GiB'>2<", "'GiB'>9<")
     config, asked, decision = decide(text)

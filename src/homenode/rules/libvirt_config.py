@@ -115,7 +115,8 @@ def emulator_away(config: DomainXml, decision: Decision, host: Host) -> tuple[Wa
     """Tell of an emulator that the user has pinned away from memory that its threads fill."""
     pin = config.emulator_pin
     huge = any(share.page_kib > ORDINARY_PAGE_KIB for share in decision.memory)
-    config = config._replace(filled_at_start=config.filled_at_start or huge)
+    if huge and not any(cell.page_kib for cell in decision.virtual_nodes):
+        config = config._replace(filled_at_start=True)
     if pin is None or not _is_kept(config, decision, host):
         return ()
     missed = [cpus for cpus in _cpus_that_fill(config, decision, host) if cpus.isdisjoint(pin)]
@@ -224,7 +225,10 @@ def _write_huge_pages(edits: _Edits, request: GuestRequest, host: Host) -> None:
     """Write the size of pages that was asked for beside the file."""
     config, kib = edits.config, request.page_kib
     sizes = {page.kib or default_huge_page_kib(host) for page in config.huge_pages}
-    if kib <= ORDINARY_PAGE_KIB or kib in sizes:
+    if kib <= ORDINARY_PAGE_KIB:
+        return
+    if sizes == {kib}:
+        _refuse_missed_cells(config, kib)
         return
     if sizes:
         raise config.error(
@@ -235,6 +239,20 @@ def _write_huge_pages(edits: _Edits, request: GuestRequest, host: Host) -> None:
         )
     page = New("page", {"size": str(kib), "unit": "KiB"})
     edits.put(("memoryBacking",), [New("hugepages", {}, (page,))])
+
+
+def _refuse_missed_cells(config: DomainXml, page_kib: int) -> None:
+    covered = {page.cells for page in config.huge_pages}
+    cells = NodeMap(cell.id for cell in config.cells)
+    some = NodeMap.union(nodes for nodes in covered if nodes is not None)
+    if None in covered or not cells or some >= cells:
+        return
+    raise config.error(
+        f"pages of {format_page(page_kib)} are asked for all of the guest, and <hugepages> has them"
+        f" for cell{'s' if len(some) > 1 else ''} {some} alone",
+        at="hugepages",
+        hint="take it out of the file, or do not ask for them beside it",
+    )
 
 
 def _write_cells(edits: _Edits, cells: Sequence[VirtualNode]) -> None:
@@ -345,14 +363,19 @@ def _cpus_that_fill(config: DomainXml, decision: Decision, host: Host) -> list[C
     They go to the cpus of the nodes that the memory is bound to, and QEMU ends ("Setting CPU
     affinity failed") where the emulator is pinned to others alone.
     """
-    if not config.filled_at_start:
-        return []
     cells = decision.virtual_nodes
     if cells and all(cell.node is not None for cell in cells):
-        sets = [NodeMap([cell.node or 0]) for cell in cells]
-    else:
+        sets = [NodeMap([cell.node or 0]) for cell in cells if _is_filled(config, cell)]
+    elif config.filled_at_start or any(_is_filled(config, cell) for cell in cells):
         sets = [NodeMap(share.node for share in decision.memory)]
+    else:
+        sets = []
     return [cpus for cpus in map(host.cpus_of, sets) if cpus]
+
+
+def _is_filled(config: DomainXml, cell: VirtualNode) -> bool:
+    """Return whether QEMU fills the memory of a virtual node when the guest starts."""
+    return config.filled_at_start or (cell.page_kib or 0) > ORDINARY_PAGE_KIB
 
 
 def _write_threads(edits: _Edits, home: CpuMap | None, decision: Decision, host: Host) -> None:
@@ -406,6 +429,8 @@ def _write_memory(edits: _Edits, request: GuestRequest, decision: Decision, host
         _write_cell_nodes(edits, cells, host)
         return NodeMap(cell.node for cell in cells if cell.node is not None)
     config, stated = edits.config, edits.config.memory_nodes
+    if any(_is_filled(config, cell) for cell in cells):
+        config = config._replace(filled_at_start=True)
     nodes = NodeMap(share.node for share in decision.memory)
     if request.tier is not None:
         nodes -= host.nodes_of(host.cpu_map)  # what QEMU itself takes is with its threads
@@ -468,7 +493,8 @@ def _write_cell_nodes(edits: _Edits, cells: Sequence[VirtualNode], host: Host) -
     }
     for cell in cells:
         nodes = NodeMap([cell.node or 0])
-        mode = _mode(config, nodes, host)
+        filled = _is_filled(config, cell)
+        mode = _mode(config._replace(filled_at_start=filled), nodes, host)
         if cell.id in bound and bound[cell.id].nodes == nodes:
             continue
         if mode == "restrictive":
