@@ -207,6 +207,24 @@ def test_memory_that_spills_is_preferred_near_the_cpus_and_all_nodes_are_named()
     assert decide(made)[1].explicit.nodes == NodeMap([0, 4])
 
 
+@pytest.mark.parametrize(
+    ("nodes", "memory", "backing", "told"),
+    [
+        ("0,4", 9, "", True),  # the kernel takes node 1 first, which is nearer to node 0
+        ("0,4", 9, IMMEDIATE, False),  # and is bound then
+        ("0,4", 7, "", False),  # nothing spills
+        ("0-4", 33, "", False),  # all nearer ones are taken
+        ("0-1,4", 17, "", True),
+    ],
+)
+def test_spilling_that_the_kernel_does_to_nearer_nodes_is_told(nodes, memory, backing, told):
+    text = guest(OURS.format(f'nodes="{nodes}" spill="yes"') + backing)
+    config, asked, decision = decide(text.replace("'GiB'>2<", f"'GiB'>{memory}<"))
+    assert decision.fits
+    codes = [one.code for one in remarks(config, asked, decision, HOST)]
+    assert codes == (["spills-nearer"] if told else [])
+
+
 def test_named_nodes_to_spill_to_give_nothing_as_long_as_nothing_spills():
     text = guest(OURS.format('nodes="0,4" spill="yes"'))
     config, asked, decision = decide(text)
@@ -300,8 +318,8 @@ def test_an_emulator_that_the_user_keeps_from_memory_to_be_filled_is_warned_of()
         (text.replace('nodes="2"', 'nodes="0,2"'), []),
         (text.replace("emulatorpin cpuset='0-1'", "emulatorpin cpuset='0-3'"), []),
     ):
-        config, _, decision = decide(there)
-        assert [one.code for one in remarks(config, decision, HOST)] == codes
+        config, asked, decision = decide(there)
+        assert [one.code for one in remarks(config, asked, decision, HOST)] == codes
     assert "<emulatorpin cpuset='0-1'/>" in write(text)
 
 

@@ -98,7 +98,9 @@ def handed_over(config: "GuestFile", request: GuestRequest, decision: Decision, 
     return libvirt_config.written(config, request, decision, host)
 
 
-def remarks(config: "GuestFile", decision: Decision, host: Host) -> tuple[Warned, ...]:
+def remarks(
+    config: "GuestFile", request: GuestRequest, decision: Decision, host: Host
+) -> tuple[Warned, ...]:
     """Return what to know of the guest as its file describes it with the decision in it."""
     if isinstance(config, GuestConfig):
         if not decision.virtual_nodes:
@@ -108,7 +110,7 @@ def remarks(config: "GuestFile", decision: Decision, host: Host) -> tuple[Warned
         return xen_config.remarks(decision)
     from homenode.rules import libvirt_config  # noqa: PLC0415 - the other
 
-    return libvirt_config.remarks(config, decision, host)
+    return libvirt_config.remarks(config, request, decision, host)
 
 
 def _requested(config: "GuestFile", host: Host) -> wishes.Requested:

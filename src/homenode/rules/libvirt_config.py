@@ -24,7 +24,8 @@ real NUMA kernel, by ``numa_maps`` and the threads' affinities:
 - *virtual nodes*: a ``<memnode>`` for each, and no ``<memory>`` beside them, which would bind the
   heap of QEMU too, and gains nothing: without it every cell's pages lay where they should.
 - *memory that spills from nodes with cpus*: ``preferred`` for the one, ``interleave`` for several
-  (the kernel goes on by distance), and all of the nodes in homenode's own ``nodes``.
+  (the kernel goes on by distance, which `remarks` tells of where others are nearer), and all of
+  the nodes in homenode's own ``nodes``.
 - *a tier*: a virtual node without vcpus; memory of two kinds cannot be told apart otherwise. If all
   of the guest is to be there, ``<memory>`` names these nodes.
 - *huge pages that the guest's file does not ask for*: ``<hugepages>``, of their size.
@@ -87,9 +88,15 @@ def written(config: DomainXml, request: GuestRequest, decision: Decision, host: 
     return edits.finished()
 
 
-def remarks(config: DomainXml, decision: Decision, host: Host) -> tuple[Warned, ...]:
+def remarks(
+    config: DomainXml, request: GuestRequest, decision: Decision, host: Host
+) -> tuple[Warned, ...]:
     """Return what to know of the guest as its file describes it with the decision in it."""
-    return cells_against_topology(config, decision) + emulator_away(config, decision, host)
+    return (
+        *cells_against_topology(config, decision),
+        *emulator_away(config, decision, host),
+        *spills_nearer(config, request, decision, host),
+    )
 
 
 def cells_against_topology(config: DomainXml, decision: Decision) -> tuple[Warned, ...]:
@@ -125,6 +132,35 @@ def emulator_away(config: DomainXml, decision: Decision, host: Host) -> tuple[Wa
     text = f"<emulatorpin> {pin} has no cpus of {host.nodes_of(CpuMap.union(missed)).named}, whose"
     text += " memory is filled at the start: QEMU 7.2 of libvirt 9.0 does not start so"
     return (Warned("emulator-away-from-memory", text),)
+
+
+def spills_nearer(
+    config: DomainXml, request: GuestRequest, decision: Decision, host: Host
+) -> tuple[Warned, ...]:
+    """Tell of memory that is to spill to a node, where the kernel takes a nearer one's first.
+
+    libvirt 9.0 has no mode that prefers several nodes in their order: it names those with cpus, and
+    the kernel goes on by distance. Seen: decided were nodes 1 and 2 (without cpus), at distance 28,
+    and what did not fit on node 1 came to lie on node 0, at 21.
+    """
+    nodes = NodeMap(share.node for share in decision.memory)
+    huge = any(share.page_kib > ORDINARY_PAGE_KIB for share in decision.memory)
+    if huge or decision.virtual_nodes or not _spills(config, request, nodes, host):
+        return ()
+    near = nodes & host.nodes_of(host.cpu_map)
+    others = [node.id for node in host.nodes if node.id not in nodes and node.usable_kib != 0]
+    first = NodeMap(
+        other
+        for other in others
+        for home in near
+        for far in nodes - near
+        if host.distance(home, other) < host.distance(home, far)
+    )
+    if not first:
+        return ()
+    text = f"what does not fit on {near.named} the kernel puts on {first.named}, not on"
+    text += f" {(nodes - near).named}, which is farther; memory allocated at the start is bound"
+    return (Warned("spills-nearer", text),)
 
 
 def wanted_masks(decision: Decision, request: GuestRequest, host: Host) -> list[CpuMap | None]:
