@@ -19,7 +19,7 @@ from homenode.host import Cpu, Host, Node, PagePool
 from homenode.placement import View, place
 from homenode.placement.decision import MemoryShare, VcpuAffinity
 from homenode.placement.policies import DEFAULT, policy
-from homenode.rules.libvirt_config import cells_against_topology, written
+from homenode.rules.libvirt_config import cells_against_topology, remarks, written
 from homenode.rules.libvirt_request import request
 
 MIB, GIB = 1 << 10, 1 << 20
@@ -150,6 +150,50 @@ def test_uneven_shares_of_memory_that_is_there_at_the_start_are_bound():
     assert "<memory mode='strict' nodeset='1-2'/>" in made
 
 
+def test_huge_pages_are_interleaved_only_where_every_pool_has_its_turn():
+    # A page that its turn's pool has not is taken from any other one, named or not.
+    text = guest(OURS.format('nodes="0-2"') + HUGE)  # 1024 pages
+    for pools, mode in (
+        ((400, 400, 400, 400), "interleave"),
+        ((400, 342, 400, 400), "interleave"),
+        ((400, 341, 400, 400), "strict"),
+        ((342, 342, 340, 400), "strict"),
+    ):
+        nodes = tuple(
+            node._replace(pages=(PagePool(2048, 400, free),))
+            for node, free in zip(HOST.nodes, (*pools, 0), strict=True)
+        )
+        host = Host(cpus=HOST.cpus, nodes=nodes, distances=HOST.distances)
+        assert f"<memory mode='{mode}' nodeset='0-2'/>" in write(text, host)
+
+
+TWO_CELLS = """<cpu><numa>
+    <cell id='0' cpus='0-1' memory='1' unit='GiB'/><cell id='1' cpus='2-3' memory='1' unit='GiB'/>
+  </numa></cpu>"""
+HUGE_FOR_ONE = HUGE.replace("size='2048'", "size='2048' nodeset='1'")
+
+
+def test_of_cells_that_alone_in_huge_pages_is_filled_at_the_start():
+    text = guest(HUGE_FOR_ONE).replace("<cpu mode='host-passthrough'/>", TWO_CELLS)
+    made = write(text)
+    assert "<memnode cellid='0' mode='preferred' nodeset='0'/>" in made
+    assert "<memnode cellid='1' mode='strict' nodeset='1'/>" in made
+    made = write(text.replace("</memoryBacking>", "<allocation mode='immediate'/></memoryBacking>"))
+    assert "<memnode cellid='0' mode='strict' nodeset='0'/>" in made
+
+
+def test_huge_pages_asked_for_where_the_file_has_them_for_some_cells_are_refused():
+    text = guest(HUGE_FOR_ONE).replace("<cpu mode='host-passthrough'/>", TWO_CELLS)
+    config = parse(text, source="g.xml")
+    asked, chosen, _ = ask(config, HOST, Overrides(pages="2MiB"))
+    decision = place(View(HOST), asked, chosen)
+    with pytest.raises(HomenodeError, match=r"g.xml:7: .* for all .* has them for cell 1 alone"):
+        written(config, asked, decision, HOST)
+    text = text.replace(" nodeset='1'", " nodeset='0-1'")
+    config = parse(text, source="g.xml")
+    assert "nodeset='0-1'" in written(config, asked, decision, HOST)
+
+
 def test_memory_that_spills_is_preferred_near_the_cpus_and_all_nodes_are_named():
     text = guest(OURS.format('nodes="0,4" spill="yes"')).replace("'GiB'>2<", "'GiB'>9<")
     config, asked, decision = decide(text)
@@ -161,6 +205,24 @@ def test_memory_that_spills_is_preferred_near_the_cpus_and_all_nodes_are_named()
     ours = f'<homenode:placement xmlns:homenode="{NAMESPACE}" spill="yes" nodes="0,4"/>'
     assert ours.replace('"', "'") in made
     assert decide(made)[1].explicit.nodes == NodeMap([0, 4])
+
+
+@pytest.mark.parametrize(
+    ("nodes", "memory", "backing", "told"),
+    [
+        ("0,4", 9, "", True),  # the kernel takes node 1 first, which is nearer to node 0
+        ("0,4", 9, IMMEDIATE, False),  # and is bound then
+        ("0,4", 7, "", False),  # nothing spills
+        ("0-4", 33, "", False),  # all nearer ones are taken
+        ("0-1,4", 17, "", True),
+    ],
+)
+def test_spilling_that_the_kernel_does_to_nearer_nodes_is_told(nodes, memory, backing, told):
+    text = guest(OURS.format(f'nodes="{nodes}" spill="yes"') + backing)
+    config, asked, decision = decide(text.replace("'GiB'>2<", f"'GiB'>{memory}<"))
+    assert decision.fits
+    codes = [one.code for one in remarks(config, asked, decision, HOST)]
+    assert codes == (["spills-nearer"] if told else [])
 
 
 def test_named_nodes_to_spill_to_give_nothing_as_long_as_nothing_spills():
@@ -222,6 +284,43 @@ def test_a_cell_of_memory_alone_is_written_where_qemu_can_start_it():
     config, asked, decision = split(guest(IMMEDIATE), cells)
     with pytest.raises(HomenodeError, match=r"g.xml:7: QEMU cannot fill .* node 1 on node 4"):
         written(config, asked, decision, HOST)
+
+
+def test_threads_that_fill_memory_at_the_start_may_use_cpus_beside_it():
+    # QEMU fills memory by threads that it sends to its node's cpus, and ends if they may not go.
+    cells = (CELLS[0]._replace(vcpus=CpuMap.full(4)), CELLS[1]._replace(vcpus=CpuMap()))
+    config, asked, decision = split(guest(IMMEDIATE), cells)
+    made = written(config, asked, decision, HOST)
+    assert "<emulatorpin cpuset='8-15'/>" in made
+    assert write(made) == made
+    config, asked, decision = split(GUEST, cells)
+    lazily = written(config, asked, decision, HOST)
+    assert "<emulatorpin cpuset='8-11'/>" in lazily
+    assert "<emulatorpin cpuset='8-15'/>" in write(
+        lazily.replace("<memory unit", f"{IMMEDIATE}<memory unit")
+    )
+
+
+def test_vcpus_that_are_held_away_from_memory_leave_the_threads_that_fill_it_their_way():
+    away = guest(OURS.format('nodes="2"') + IMMEDIATE, vcpu="<vcpu cpuset='0-1'>4</vcpu>")
+    assert "<emulatorpin cpuset='0-1,8-11'/>" in write(away)
+    wide = guest(OURS.format('nodes="1-2"') + IMMEDIATE, vcpu="<vcpu cpuset='4-5'>4</vcpu>")
+    assert "<emulatorpin cpuset='4-5'/>" in write(wide)
+
+
+def test_an_emulator_that_the_user_keeps_from_memory_to_be_filled_is_warned_of():
+    tune = "<cputune><emulatorpin cpuset='0-1'/></cputune>"
+    text = guest(OURS.format('nodes="2"') + IMMEDIATE, vcpu=f"<vcpu>4</vcpu>\n  {tune}")
+    for there, codes in (
+        (text, ["emulator-away-from-memory"]),
+        (text.replace(IMMEDIATE, HUGE), ["emulator-away-from-memory"]),
+        (text.replace(IMMEDIATE, ""), []),
+        (text.replace('nodes="2"', 'nodes="0,2"'), []),
+        (text.replace("emulatorpin cpuset='0-1'", "emulatorpin cpuset='0-3'"), []),
+    ):
+        config, asked, decision = decide(there)
+        assert [one.code for one in remarks(config, asked, decision, HOST)] == codes
+    assert "<emulatorpin cpuset='0-1'/>" in write(text)
 
 
 def test_huge_pages_that_do_not_divide_the_memory_are_refused():

@@ -216,7 +216,7 @@ def test_memory_modules_count_and_what_is_kept_in_files_does_not():
         ("<memoryBacking><allocation mode='immediate'/></memoryBacking>", True, False),
         ("<memoryBacking><allocation mode='ondemand'/></memoryBacking>", False, False),
         ("<memoryBacking><allocation threads='2'/></memoryBacking>", False, False),
-        ("<memoryBacking><hugepages/></memoryBacking>", True, False),
+        ("<memoryBacking><hugepages/></memoryBacking>", False, False),
         ("<memoryBacking><locked/></memoryBacking>", False, True),
         ("<devices><hostdev mode='subsystem' type='usb'/></devices>", False, False),
         ("<devices><hostdev mode='subsystem' type='mdev'/></devices>", False, True),
@@ -230,7 +230,7 @@ def test_memory_modules_count_and_what_is_kept_in_files_does_not():
         ),
     ],
 )
-def test_it_is_known_whether_memory_is_allocated_at_the_start(body, filled, pinned):
+def test_it_is_known_whether_all_memory_is_allocated_at_the_start(body, filled, pinned):
     made = read(body)
     assert (made.filled_at_start, made.pinned_at_start) == (filled, pinned)
 

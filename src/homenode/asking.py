@@ -98,17 +98,19 @@ def handed_over(config: "GuestFile", request: GuestRequest, decision: Decision, 
     return libvirt_config.written(config, request, decision, host)
 
 
-def remarks(config: "GuestFile", decision: Decision) -> tuple[Warned, ...]:
+def remarks(
+    config: "GuestFile", request: GuestRequest, decision: Decision, host: Host
+) -> tuple[Warned, ...]:
     """Return what to know of the guest as its file describes it with the decision in it."""
-    if not decision.virtual_nodes:
-        return ()
     if isinstance(config, GuestConfig):
+        if not decision.virtual_nodes:
+            return ()
         from homenode.rules import xen_config  # noqa: PLC0415 - one of the two
 
         return xen_config.remarks(decision)
     from homenode.rules import libvirt_config  # noqa: PLC0415 - the other
 
-    return libvirt_config.cells_against_topology(config, decision)
+    return libvirt_config.remarks(config, request, decision, host)
 
 
 def _requested(config: "GuestFile", host: Host) -> wishes.Requested:

@@ -327,7 +327,7 @@ def _planned(  # noqa: PLR0913 - all that a plan is made from
     decision = held(decision, request, view, hold=hold)
     text = handed_over(config, request, decision, host)
     handed = GuestConfig.parse(text, source=config.source)
-    warnings = asked.warnings + decision.warnings + remarks(config, decision)
+    warnings = asked.warnings + decision.warnings + remarks(config, request, decision, host)
     return Planned(snapshot, request, decision, handed, claims, warnings)
 
 

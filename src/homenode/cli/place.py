@@ -126,7 +126,8 @@ def _decided(path: str, chosen: "Namespace", driver: Driver) -> _Decided:
         view, asked.request, asked.policy, clock=time.monotonic, time_limit_s=chosen.seconds
     )
     decision = held(decision, asked.request, view, hold=wishes.hold)
-    warnings = asked.warnings + decision.warnings + running + remarks(config, decision)
+    told = remarks(config, asked.request, decision, seen.host)
+    warnings = asked.warnings + decision.warnings + running + told
     return _Decided(config, asked, seen, view, decision._replace(warnings=warnings))
 
 

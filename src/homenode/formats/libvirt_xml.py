@@ -103,9 +103,10 @@ class DomainXml(NamedTuple):
     `memory_kib` is all of the guest's memory, modules included, and `current_kib` what the balloon
     leaves it; `vcpus` are all that it may have and `online_vcpus` those that it starts with.
     `cpuset` is ``<vcpu cpuset>``, and `pins` are of single vcpus, which outrank it.
-    `iothreads` are the ids of its I/O threads. The memory of a guest is allocated when it starts if
-    QEMU fills it then (`filled_at_start`) or the kernel pins it (`pinned_at_start`); else when it
-    is touched. `wishes` are the attributes of homenode's element.
+    `iothreads` are the ids of its I/O threads. All memory of a guest is allocated when it starts if
+    QEMU fills it then (`filled_at_start`) or the kernel pins it (`pinned_at_start`); else huge
+    pages are filled then, and other memory is allocated when it is touched. `wishes` are the
+    attributes of homenode's element.
     `lines` has the line of what is there, by the names of elements (``memory``, ``vcpupin 3``).
     """
 
@@ -361,9 +362,7 @@ def _huge_pages(reader: Elements, cells: int) -> Iterator[PageSize]:
 
 
 def _filled_at_start(reader: Elements) -> bool:
-    """Return whether QEMU writes to all memory before the guest starts: always to huge pages."""
-    if reader.only("memoryBacking/hugepages") is not None:
-        return True
+    """Return whether QEMU writes to all memory before the guest starts."""
     allocation = reader.only("memoryBacking/allocation")
     if allocation is None:
         return False

@@ -15,7 +15,8 @@ real NUMA kernel, by ``numa_maps`` and the threads' affinities:
 - *memory that is allocated when the guest starts* (huge pages, ``<allocation mode="immediate"/>``,
   ``<locked/>``, devices of the host): ``strict`` on one node, and on several that give unequal
   shares. What is short is then found out at once; huge pages would be taken from another node's
-  pool (``preferred`` and ``interleave`` both did).
+  pool (``preferred`` and ``interleave`` both did). QEMU's own threads, which fill the memory, are
+  pinned to some cpus of each of its nodes: QEMU 7.2 sends them there, or does not start.
 - *nodes without cpus*: QEMU does not start a guest whose memory it has to fill there ("The nodes
   select no CPUs"), but with ``restrictive``. That binds threads and not memory: of a guest with
   virtual nodes all memory came to lie on one node. So for these there is no such mode, and
@@ -23,7 +24,8 @@ real NUMA kernel, by ``numa_maps`` and the threads' affinities:
 - *virtual nodes*: a ``<memnode>`` for each, and no ``<memory>`` beside them, which would bind the
   heap of QEMU too, and gains nothing: without it every cell's pages lay where they should.
 - *memory that spills from nodes with cpus*: ``preferred`` for the one, ``interleave`` for several
-  (the kernel goes on by distance), and all of the nodes in homenode's own ``nodes``.
+  (the kernel goes on by distance, which `remarks` tells of where others are nearer), and all of
+  the nodes in homenode's own ``nodes``.
 - *a tier*: a virtual node without vcpus; memory of two kinds cannot be told apart otherwise. If all
   of the guest is to be there, ``<memory>`` names these nodes.
 - *huge pages that the guest's file does not ask for*: ``<hugepages>``, of their size.
@@ -42,7 +44,7 @@ from homenode.formats.libvirt_xml import NAMESPACE, DomainXml
 from homenode.formats.xml_edit import New, XmlEdits
 from homenode.guest import GuestRequest, VirtualNode
 from homenode.host import ORDINARY_PAGE_KIB, Host
-from homenode.placement.decision import Decision, Warned
+from homenode.placement.decision import Decision, MemoryShare, Warned
 from homenode.rules.libvirt_request import default_huge_page_kib
 from homenode.rules.qemu import in_pages_kib
 from homenode.rules.xen_config import masks_of
@@ -79,10 +81,22 @@ def written(config: DomainXml, request: GuestRequest, decision: Decision, host: 
         _write_cells(edits, decision.virtual_nodes)
     masks = wanted_masks(decision, request, host)
     _write_vcpus(edits, masks, host)
-    _write_threads(edits, _home(request, decision, masks, host), decision, host)
+    home = _home(config, request, decision, masks, host)
+    _write_threads(edits, home, decision, host)
     named = _write_memory(edits, request, decision, host)
     _write_wishes(edits, _wishes(edits.config, request, decision, host, named=named))
     return edits.finished()
+
+
+def remarks(
+    config: DomainXml, request: GuestRequest, decision: Decision, host: Host
+) -> tuple[Warned, ...]:
+    """Return what to know of the guest as its file describes it with the decision in it."""
+    return (
+        *cells_against_topology(config, decision),
+        *emulator_away(config, decision, host),
+        *spills_nearer(config, request, decision, host),
+    )
 
 
 def cells_against_topology(config: DomainXml, decision: Decision) -> tuple[Warned, ...]:
@@ -102,6 +116,51 @@ def cells_against_topology(config: DomainXml, decision: Decision) -> tuple[Warne
     text = f"<topology> has {threads} threads to a core, and virtual node"
     text += f"{'s' if len(parted) > 1 else ''} {NodeMap(parted)} parts them"
     return (Warned("cells-part-cores", text),)
+
+
+def emulator_away(config: DomainXml, decision: Decision, host: Host) -> tuple[Warned, ...]:
+    """Tell of an emulator that the user has pinned away from memory that its threads fill."""
+    pin = config.emulator_pin
+    huge = any(share.page_kib > ORDINARY_PAGE_KIB for share in decision.memory)
+    if huge and not any(cell.page_kib for cell in decision.virtual_nodes):
+        config = config._replace(filled_at_start=True)
+    if pin is None or not _is_kept(config, decision, host):
+        return ()
+    missed = [cpus for cpus in _cpus_that_fill(config, decision, host) if cpus.isdisjoint(pin)]
+    if not missed:
+        return ()
+    text = f"<emulatorpin> {pin} has no cpus of {host.nodes_of(CpuMap.union(missed)).named}, whose"
+    text += " memory is filled at the start: QEMU 7.2 of libvirt 9.0 does not start so"
+    return (Warned("emulator-away-from-memory", text),)
+
+
+def spills_nearer(
+    config: DomainXml, request: GuestRequest, decision: Decision, host: Host
+) -> tuple[Warned, ...]:
+    """Tell of memory that is to spill to a node, where the kernel takes a nearer one's first.
+
+    libvirt 9.0 has no mode that prefers several nodes in their order: it names those with cpus, and
+    the kernel goes on by distance. Seen: decided were nodes 1 and 2 (without cpus), at distance 28,
+    and what did not fit on node 1 came to lie on node 0, at 21.
+    """
+    nodes = NodeMap(share.node for share in decision.memory)
+    huge = any(share.page_kib > ORDINARY_PAGE_KIB for share in decision.memory)
+    if huge or decision.virtual_nodes or not _spills(config, request, nodes, host):
+        return ()
+    near = nodes & host.nodes_of(host.cpu_map)
+    others = [node.id for node in host.nodes if node.id not in nodes and node.usable_kib != 0]
+    first = NodeMap(
+        other
+        for other in others
+        for home in near
+        for far in nodes - near
+        if host.distance(home, other) < host.distance(home, far)
+    )
+    if not first:
+        return ()
+    text = f"what does not fit on {near.named} the kernel puts on {first.named}, not on"
+    text += f" {(nodes - near).named}, which is farther; memory allocated at the start is bound"
+    return (Warned("spills-nearer", text),)
 
 
 def wanted_masks(decision: Decision, request: GuestRequest, host: Host) -> list[CpuMap | None]:
@@ -202,7 +261,10 @@ def _write_huge_pages(edits: _Edits, request: GuestRequest, host: Host) -> None:
     """Write the size of pages that was asked for beside the file."""
     config, kib = edits.config, request.page_kib
     sizes = {page.kib or default_huge_page_kib(host) for page in config.huge_pages}
-    if kib <= ORDINARY_PAGE_KIB or kib in sizes:
+    if kib <= ORDINARY_PAGE_KIB:
+        return
+    if sizes == {kib}:
+        _refuse_missed_cells(config, kib)
         return
     if sizes:
         raise config.error(
@@ -213,6 +275,20 @@ def _write_huge_pages(edits: _Edits, request: GuestRequest, host: Host) -> None:
         )
     page = New("page", {"size": str(kib), "unit": "KiB"})
     edits.put(("memoryBacking",), [New("hugepages", {}, (page,))])
+
+
+def _refuse_missed_cells(config: DomainXml, page_kib: int) -> None:
+    covered = {page.cells for page in config.huge_pages}
+    cells = NodeMap(cell.id for cell in config.cells)
+    some = NodeMap.union(nodes for nodes in covered if nodes is not None)
+    if None in covered or not cells or some >= cells:
+        return
+    raise config.error(
+        f"pages of {format_page(page_kib)} are asked for all of the guest, and <hugepages> has them"
+        f" for cell{'s' if len(some) > 1 else ''} {some} alone",
+        at="hugepages",
+        hint="take it out of the file, or do not ask for them beside it",
+    )
 
 
 def _write_cells(edits: _Edits, cells: Sequence[VirtualNode]) -> None:
@@ -299,14 +375,43 @@ def _write_pins(
 
 
 def _home(
-    request: GuestRequest, decision: Decision, masks: Sequence[CpuMap | None], host: Host
+    config: DomainXml,
+    request: GuestRequest,
+    decision: Decision,
+    masks: Sequence[CpuMap | None],
+    host: Host,
 ) -> CpuMap | None:
     """Return the cpus for QEMU's own threads; None if the vcpus may use any."""
     if not any(masks):
         return None
     if request.exclusive:
-        return host.cpus_of(decision.nodes) or None
-    return CpuMap.union(host.cpu_map if mask is None else mask for mask in masks)
+        home = host.cpus_of(decision.nodes)
+    else:
+        home = CpuMap.union(host.cpu_map if mask is None else mask for mask in masks)
+    filling = _cpus_that_fill(config, decision, host)
+    missed = [cpus for cpus in filling if cpus.isdisjoint(home)]
+    return CpuMap.union([home, *missed]) or None
+
+
+def _cpus_that_fill(config: DomainXml, decision: Decision, host: Host) -> list[CpuMap]:
+    """Return sets of cpus of each of which QEMU's own threads need some, to fill memory at start.
+
+    They go to the cpus of the nodes that the memory is bound to, and QEMU ends ("Setting CPU
+    affinity failed") where the emulator is pinned to others alone.
+    """
+    cells = decision.virtual_nodes
+    if cells and all(cell.node is not None for cell in cells):
+        sets = [NodeMap([cell.node or 0]) for cell in cells if _is_filled(config, cell)]
+    elif config.filled_at_start or any(_is_filled(config, cell) for cell in cells):
+        sets = [NodeMap(share.node for share in decision.memory)]
+    else:
+        sets = []
+    return [cpus for cpus in map(host.cpus_of, sets) if cpus]
+
+
+def _is_filled(config: DomainXml, cell: VirtualNode) -> bool:
+    """Return whether QEMU fills the memory of a virtual node when the guest starts."""
+    return config.filled_at_start or (cell.page_kib or 0) > ORDINARY_PAGE_KIB
 
 
 def _write_threads(edits: _Edits, home: CpuMap | None, decision: Decision, host: Host) -> None:
@@ -316,7 +421,7 @@ def _write_threads(edits: _Edits, home: CpuMap | None, decision: Decision, host:
     emulator = edits.root.find("cputune/emulatorpin")
     if emulator is None:
         news.append(New("emulatorpin", {"cpuset": str(home)}))
-    elif _is_stale(config.emulator_pin, decision, host):
+    elif not _is_kept(config, decision, host):
         edits.set_attributes(emulator, {"cpuset": str(home)})
     elements = {
         int(element.get("iothread", "0")): element
@@ -329,6 +434,17 @@ def _write_threads(edits: _Edits, home: CpuMap | None, decision: Decision, host:
             edits.set_attributes(elements[number], {"cpuset": str(home)})
     if news:
         edits.put(("cputune",), news)
+
+
+def _is_kept(config: DomainXml, decision: Decision, host: Host) -> bool:
+    """Return whether the emulator's pin stays: the user's, or ours that serves."""
+    pin = config.emulator_pin
+    if pin is None or _is_stale(pin, decision, host):
+        return False
+    if host.cpus_of(host.nodes_of(pin)) != pin:
+        return True
+    # Of whole nodes it may be ours from when memory was elsewhere, or not filled at the start.
+    return not any(cpus.isdisjoint(pin) for cpus in _cpus_that_fill(config, decision, host))
 
 
 def _is_stale(pin: CpuMap | None, decision: Decision, host: Host) -> bool:
@@ -349,6 +465,8 @@ def _write_memory(edits: _Edits, request: GuestRequest, decision: Decision, host
         _write_cell_nodes(edits, cells, host)
         return NodeMap(cell.node for cell in cells if cell.node is not None)
     config, stated = edits.config, edits.config.memory_nodes
+    if any(_is_filled(config, cell) for cell in cells):
+        config = config._replace(filled_at_start=True)
     nodes = NodeMap(share.node for share in decision.memory)
     if request.tier is not None:
         nodes -= host.nodes_of(host.cpu_map)  # what QEMU itself takes is with its threads
@@ -356,8 +474,7 @@ def _write_memory(edits: _Edits, request: GuestRequest, decision: Decision, host
         return nodes
     spills = _spills(config, request, nodes, host)
     named = nodes & host.nodes_of(host.cpu_map) if spills else nodes
-    shares = [share.kib for share in decision.memory if share.node in named]
-    even = len(shares) > 1 and (max(shares) - min(shares)) * 8 <= max(shares)
+    even = _is_even([share for share in decision.memory if share.node in named], host)
     mode = _mode(config, named, host, even=even)
     if spills and stated is not None and stated.nodes == named and stated.mode == mode:
         return named
@@ -370,6 +487,20 @@ def _write_memory(edits: _Edits, request: GuestRequest, decision: Decision, host
     static = None if element.get("placement") is None else "static"
     edits.set_attributes(element, {"mode": mode, "placement": static, "nodeset": str(named)})
     return named
+
+
+def _is_even(shares: Sequence[MemoryShare], host: Host) -> bool:
+    """Return whether interleaving gives every node about its share, and does so without harm."""
+    sizes = [share.kib for share in shares]
+    if len(sizes) < 2 or (max(sizes) - min(sizes)) * 8 > max(sizes):
+        return False
+    # A huge page whose turn's pool is empty is taken from any other, named or not.
+    turns = [in_pages_kib(-(-sum(sizes) // len(sizes)), share.page_kib) for share in shares]
+    return all(
+        share.page_kib <= ORDINARY_PAGE_KIB
+        or (host.nodes_by_id[share.node].usable_in_pages_kib(share.page_kib) or 0) >= turn
+        for share, turn in zip(shares, turns, strict=True)
+    )
 
 
 def _spills(config: DomainXml, request: GuestRequest, nodes: NodeMap, host: Host) -> bool:
@@ -398,7 +529,8 @@ def _write_cell_nodes(edits: _Edits, cells: Sequence[VirtualNode], host: Host) -
     }
     for cell in cells:
         nodes = NodeMap([cell.node or 0])
-        mode = _mode(config, nodes, host)
+        filled = _is_filled(config, cell)
+        mode = _mode(config._replace(filled_at_start=filled), nodes, host)
         if cell.id in bound and bound[cell.id].nodes == nodes:
             continue
         if mode == "restrictive":
