@@ -164,6 +164,35 @@ def test_a_create_that_is_stopped_says_what_it_did_and_leaves_no_claim(folder, s
     assert "pending" not in run("claims").stdout
 
 
+def test_an_end_that_is_ignored_stays_ignored():
+    told = (
+        "import os, signal; from homenode.cli.common import end_as_interrupted\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_IGN); end_as_interrupted()\n"
+        "os.kill(os.getpid(), signal.SIGHUP)"
+    )
+    assert subprocess.run([sys.executable, "-c", told], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("lost_in", ["exec of text", "an import"])
+def test_an_interrupt_is_seen_wherever_python_is(lost_in):
+    """In either place a plain KeyboardInterrupt kills Python later, or is printed and lost."""
+    told = {
+        "exec of text": "exec('os.kill(os.getpid(), signal.SIGTERM); time.sleep(9)')",
+        "an import": (
+            "callback = 'lambda _: os.kill(os.getpid(), signal.SIGTERM)'\n"
+            " callback = eval(compile(callback, '<frozen importlib._bootstrap>', 'eval'))\n"
+            " kept = weakref.ref(lock := type('Lock', (), {})(), callback)\n"
+            " del lock; time.sleep(9)"
+        ),
+    }[lost_in]
+    code = (
+        "import os, signal, time, weakref; from homenode.cli.common import end_as_interrupted\n"
+        f"end_as_interrupted()\ntry:\n {told}\nexcept KeyboardInterrupt: print('seen')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "seen\n", "")
+
+
 def test_a_guest_whose_creator_was_killed_can_be_created_again():
     killed = (
         "import os, sys; import homenode.cli.main as command\n"

@@ -5,6 +5,7 @@ lock); the guest is built outside of it, and its claim keeps its memory from oth
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from time import monotonic
 from typing import NamedTuple
@@ -253,15 +254,25 @@ def _built_in_turn(driver: Driver, plans: Sequence[Planned]) -> list[BaseExcepti
 def _built_together(
     driver: Driver, plans: Sequence[Planned], *, jobs: int
 ) -> list[BaseException | None]:
-    from concurrent.futures import ThreadPoolExecutor, wait  # noqa: PLC0415 - only for many
+    from collections import deque  # noqa: PLC0415 - only for many
+    from concurrent.futures import ThreadPoolExecutor, wait  # noqa: PLC0415 - the same
+
+    # Each stays interrupted unless it was begun.
+    built: list[BaseException | None] = [KeyboardInterrupt() for _ in plans]
+    waiting = deque(enumerate(plans))
+
+    def build() -> None:
+        while waiting:
+            with suppress(IndexError):  # another had the last of them
+                at, planned = waiting.popleft()
+                built[at] = _error_of(driver, planned)
 
     with ThreadPoolExecutor(jobs) as pool:
-        tasks = [pool.submit(_error_of, driver, planned) for planned in plans]
         try:
-            wait(tasks)
+            wait([pool.submit(build) for _ in range(jobs)])
         except KeyboardInterrupt:
-            pool.shutdown(cancel_futures=True)
-    return [KeyboardInterrupt() if task.cancelled() else task.result() for task in tasks]
+            waiting.clear()
+    return built
 
 
 def _error_of(driver: Driver, planned: Planned) -> BaseException | None:

@@ -9,11 +9,15 @@ from homenode.drivers.base import Driver
 from homenode.errors import HomenodeError
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from homenode.asking import Overrides
 
 
 _LARGEST_FILE = 4 << 20
 """In bytes; a guest config has a few KiB."""
+
+_INTERRUPT_AGAIN_S = 0.01
 
 
 def _help_formatter(prog: str) -> argparse.HelpFormatter:
@@ -222,15 +226,34 @@ def _standard_input() -> bytes:
     return sys.stdin.buffer.read(_LARGEST_FILE + 1)
 
 
+class Interrupted(KeyboardInterrupt):
+    """The command was told to end.
+
+    A class of its own because Python, once a KeyboardInterrupt itself has passed through an `exec`
+    or `eval` of text (every named tuple is made by one), kills itself by SIGINT when it ends, even
+    where it was caught; see ``run_eval_code_obj`` in CPython's Python/pythonrun.c.
+    """
+
+
 def end_as_interrupted() -> None:
     """Have being told to end (`kill`, a terminal that goes away) do what Ctrl-C does.
 
-    So what was begun is taken back, and what was done is told.
+    So what was begun is taken back, and what was done is told. What is to be ignored (`nohup`, or
+    a job in the background of a script) stays ignored.
     """
-    from signal import SIGHUP, SIGTERM, default_int_handler, signal  # noqa: PLC0415 - where something changes
+    import signal  # noqa: PLC0415 - where something changes
 
-    signal(SIGTERM, default_int_handler)
-    signal(SIGHUP, default_int_handler)
+    def interrupt(_number: int, frame: "FrameType | None") -> None:
+        if frame is not None and frame.f_code.co_filename.startswith("<frozen importlib"):
+            # Python's import ends some of its locks where an exception is printed and lost.
+            signal.setitimer(signal.ITIMER_REAL, _INTERRUPT_AGAIN_S)
+            return
+        raise Interrupted
+
+    signal.signal(signal.SIGALRM, interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, interrupt)
 
 
 def print_json(document: object) -> None:
