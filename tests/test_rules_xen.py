@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from homenode.bitmap import CpuMap, NodeMap
 from homenode.drivers.xen_snapshot import OUTPUTS, snapshot_of
 from homenode.formats.xl_cfg import GuestConfig
+from homenode.formats.xl_info import parse_head
 from homenode.guest import GuestRequest, VirtualNode
 from homenode.holding import held
 from homenode.host import Cpu, Cpupool, Host, Node
@@ -20,6 +21,7 @@ from homenode.rules.xen import (
     NodeSpan,
     allocate,
     dma_width_bits,
+    keeps_dirty_log,
     low_memory,
     memory_needed_kib,
     memory_shares,
@@ -32,6 +34,24 @@ from homenode.rules.xen_request import request
 
 CAPTURES = Path(__file__).parent / "data" / "xen-captures"
 MIB = 1024
+
+
+def capabilities(name):
+    head = parse_head((CAPTURES / name / "xl-info-n.txt").read_text())
+    return head["virt_caps"].split()
+
+
+def test_a_build_without_shadow_paging_cannot_migrate_a_pv_guest_live():
+    with_it, without = capabilities("n4/pools"), capabilities("n4/empty")
+    assert keeps_dirty_log(with_it, "pv")
+    assert not keeps_dirty_log(without, "pv")
+    assert keeps_dirty_log([*without, "hvm", "hap"], "pvh")
+    assert not keeps_dirty_log([*without, "hvm", "hap"], "pv")
+
+
+def test_a_xen_that_does_not_tell_is_taken_to_migrate_live():
+    assert keeps_dirty_log(["hvm", "hvm_directio"], "pv")
+    assert keeps_dirty_log([], None)
 
 
 def capture(name):

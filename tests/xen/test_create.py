@@ -205,8 +205,9 @@ def test_a_guest_stays_where_it_was_put_through_reboot_and_save_and_restore(lab)
     assert listed["memory"] is None  # what was seen was of another domain
 
 
-@pytest.mark.xen("n4", linux_guest=True)
+@pytest.mark.xen("n4", linux_guest=True, dom0_mem=1024)
 def test_moving_brings_the_memory_along(lab):
+    """Live, or where this Xen cannot (4.17.7 of Debian) through a file, which dom0 has room for."""
     homenode(lab, "create", put(lab, "linux", memory=160, kind=LINUX), "--nodes", "2")
     wait_until_up(lab, "linux")
     assert "--yes" in complaint(lab, "affinity", "linux", "1", "--move", status=2)
@@ -215,6 +216,7 @@ def test_moving_brings_the_memory_along(lab):
     assert set(pages_of(lab, id_of(lab, "linux"))) == {1}
     assert [share["node"] for share in moved["guest"]["memory"]] == [1]
     assert homenode(lab, "claims")["claims"][0]["memory"][0]["node"] == 1
+    assert not lab.run(["sh", "-c", "ls /var/lib/xen/save"]).stdout
 
 
 def until(holds, *, wait_s=180):

@@ -239,8 +239,8 @@ class XenDriver:
         """Return what the move costs: a pause, or all of its time in a file."""
         size = format_memory(guest.memory_kib)
         return (
-            f"{guest.name!r} ({size}) is migrated onto this host itself, if that has room for it"
-            " twice, or else stands still while it is saved and restored"
+            f"{guest.name!r} ({size}) is migrated onto this host itself, if Xen can and has room"
+            " for it twice, or else stands still while it is saved and restored"
         )
 
     @staticmethod

@@ -1,15 +1,17 @@
 """Moving a guest's memory on Xen: the only ways there are make a second guest of it.
 
 *Live*: a migration onto the same host. The guest runs on but for a moment, and nothing is lost if
-it fails; but its memory has to be there twice for a while. *Saved*: the guest is written to a file
-and restored from it, with its old memory free meanwhile; it stands still, and if something goes
-wrong it is only in the file.
+it fails; but its memory has to be there twice for a while, and Xen has to keep a log of dirty
+pages, which not every build does. *Saved*: the guest is written to a file and restored from it,
+with its old memory free meanwhile; it stands still, and if something goes wrong it is only in the
+file.
 
 In both the config given at the end outranks the one that libxl kept, masks and all; a config
 without uuid would give the guest a new one (looked up with xl 4.17).
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from homenode.bitmap import NodeMap
@@ -18,6 +20,7 @@ from homenode.drivers.base import Masks, Snapshot
 from homenode.drivers.xl import Xl
 from homenode.errors import DoesNotFit, HomenodeError, HypervisorError, Undone
 from homenode.formats.xl_cfg import GuestConfig
+from homenode.formats.xl_info import parse_head
 from homenode.guest import Guest, GuestRequest
 from homenode.rules import xen as rules
 from homenode.rules.xen_config import homed
@@ -50,7 +53,9 @@ class Mover:
         self._timeout_s = MOVE_S + MOVE_S_PER_GIB * (guest.memory_kib or 0) / (1 << 20)
 
     def move(self, *, folder: str) -> None:
-        """Move the guest live if its memory has room twice, else by saving it in `folder`.
+        """Move the guest live if Xen can and its memory has room twice, else by saving it.
+
+        What is kept meanwhile is in `folder`, and the guest itself in `SAVED`.
 
         Raises `DoesNotFit` if there is no room at all; then nothing was done.
         """
@@ -58,19 +63,24 @@ class Mover:
         with ledger.lock():
             seen = self._driver.snapshot("creation")
             claims = ledger.holding(seen.guests)
-            live = self._fits(seen, outstanding_kib(claims, seen.guests))
+            has_room = self._fits(seen, outstanding_kib(claims, seen.guests))
             claim = self._claim(seen)
             ledger.replace((*claims, claim))
         path = f"{folder}/{self._guest.uuid}.cfg"
         try:
             text = homed(self._config, self._masks, seen.host)
             self._gateway.storage.replace(path, text.encode())
-            if live:
+            if has_room and self._can_live:
                 self._migrate(path)
             else:
                 self._save_and_restore(path, f"{SAVED}/homenode-{self._guest.uuid}.save")
         finally:
             ledger.drop(str(claim.uuid))
+
+    @cached_property
+    def _can_live(self) -> bool:
+        told = parse_head(self._xl("info")).get("virt_caps", "")
+        return rules.keeps_dirty_log(told.split(), self._guest.type)
 
     def _nodes(self, seen: Snapshot) -> NodeMap:
         return rules.node_affinity(
@@ -174,5 +184,7 @@ class Mover:
             raise HomenodeError(
                 f"{SAVED} has {format_memory(room_kib)} left, and {self._guest.name!r} needs"
                 f" {format_memory(needed_kib)} to be saved",
-                hint="or make room for it on the new nodes twice, and it moves live",
+                hint="or make room for it on the new nodes twice, and it moves live"
+                if self._can_live
+                else None,
             )

@@ -94,6 +94,20 @@ def extent_kib(type: str | None) -> int:  # noqa: A002 - the setting's own name
     return EXTENT_KIB if type == "pv" else LARGE_EXTENT_KIB
 
 
+def keeps_dirty_log(capabilities: Iterable[str], type: str | None) -> bool:  # noqa: A002 - the setting's own name
+    """Return whether this Xen can note which pages a guest writes to; a live migration wants it.
+
+    `capabilities` are the words of ``virt_caps``. Source: xen/arch/x86/mm/paging.c,
+    paging_log_dirty_enable(): by shadow page tables for PV, by those or HAP for others. Some
+    builds of 4.17 are without shadow paging, and say so. Before 4.16 (whose words of grant tables
+    show it) neither may be told, and it is taken to be there.
+    """
+    told = set(capabilities)
+    if not any(word.startswith("gnttab") for word in told):
+        return True
+    return "shadow" in told or (type != "pv" and "hap" in told)
+
+
 def node_affinity(
     hard: Iterable[CpuMap], soft: Iterable[CpuMap], *, pool_cpus: CpuMap, host: Host
 ) -> NodeMap:
