@@ -198,6 +198,13 @@ def test_any_standard_input_arrives_as_it_is(far, stdin):
     assert far.run(["cat"], stdin=stdin).stdout == stdin
 
 
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_lines_that_begin_as_the_end_of_the_input_arrive(far, end):
+    """dash loses a byte where such a line goes on beyond ASCII; the end is in hexadecimal."""
+    stdin = "\n".join(f"{letter}\x80|" for letter in "0123456789abcdef|") + end
+    assert far.run(["cat"], stdin=stdin).stdout == stdin
+
+
 def test_much_goes_both_ways_at_once(far):
     stdin = "0123456789 abcde\n" * 100_000
     assert far.run(["cat"], stdin=stdin).stdout == stdin

@@ -190,6 +190,11 @@ class SshGateway:
             # What a shell is given in its own text ends a line.
             command = f"head -c {len(encoded(stdin))} | {{ {command} ; }}"
             stdin += "\n"
+        if not stdin.isascii():
+            # Where a line begins as the mark does and goes on beyond ASCII, dash (0.5.12) loses a
+            # byte: so none begins as it does.
+            command = f"sed 's/^|//' | {{ {command} ; }}"
+            stdin = "".join(f"|{line}\n" for line in stdin[:-1].split("\n"))
         return f"{command} ; }} {redirected} <<'{self._mark}'\n{stdin}{self._mark}"
 
     def _command(self, *options: str) -> list[str]:
