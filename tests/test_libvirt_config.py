@@ -19,7 +19,8 @@ from homenode.host import Cpu, Host, Node, PagePool
 from homenode.placement import View, place
 from homenode.placement.decision import MemoryShare, VcpuAffinity
 from homenode.placement.policies import DEFAULT, policy
-from homenode.rules.libvirt_config import cells_against_topology, remarks, written
+from homenode.rules.libvirt_config import written
+from homenode.rules.libvirt_remarks import cells_against_topology, remarks
 from homenode.rules.libvirt_request import request
 
 MIB, GIB = 1 << 10, 1 << 20

@@ -108,9 +108,9 @@ def remarks(
         from homenode.rules import xen_config  # noqa: PLC0415 - one of the two
 
         return xen_config.remarks(decision)
-    from homenode.rules import libvirt_config  # noqa: PLC0415 - the other
+    from homenode.rules import libvirt_remarks  # noqa: PLC0415 - the other
 
-    return libvirt_config.remarks(config, request, decision, host)
+    return libvirt_remarks.remarks(config, request, decision, host)
 
 
 def _requested(config: "GuestFile", host: Host) -> wishes.Requested:

@@ -24,8 +24,8 @@ real NUMA kernel, by ``numa_maps`` and the threads' affinities:
 - *virtual nodes*: a ``<memnode>`` for each, and no ``<memory>`` beside them, which would bind the
   heap of QEMU too, and gains nothing: without it every cell's pages lay where they should.
 - *memory that spills from nodes with cpus*: ``preferred`` for the one, ``interleave`` for several
-  (the kernel goes on by distance, which `remarks` tells of where others are nearer), and all of
-  the nodes in homenode's own ``nodes``.
+  (the kernel goes on by distance, which `libvirt_remarks` tells of where others are nearer), and
+  all of the nodes in homenode's own ``nodes``.
 - *a tier*: a virtual node without vcpus; memory of two kinds cannot be told apart otherwise. If all
   of the guest is to be there, ``<memory>`` names these nodes.
 - *huge pages that the guest's file does not ask for*: ``<hugepages>``, of their size.
@@ -44,7 +44,7 @@ from homenode.formats.libvirt_xml import NAMESPACE, DomainXml
 from homenode.formats.xml_edit import New, XmlEdits
 from homenode.guest import GuestRequest, VirtualNode
 from homenode.host import ORDINARY_PAGE_KIB, Host
-from homenode.placement.decision import Decision, MemoryShare, Warned
+from homenode.placement.decision import Decision, MemoryShare
 from homenode.rules.libvirt_request import default_huge_page_kib
 from homenode.rules.qemu import in_pages_kib
 from homenode.rules.xen_config import masks_of
@@ -86,81 +86,6 @@ def written(config: DomainXml, request: GuestRequest, decision: Decision, host: 
     named = _write_memory(edits, request, decision, host)
     _write_wishes(edits, _wishes(edits.config, request, decision, host, named=named))
     return edits.finished()
-
-
-def remarks(
-    config: DomainXml, request: GuestRequest, decision: Decision, host: Host
-) -> tuple[Warned, ...]:
-    """Return what to know of the guest as its file describes it with the decision in it."""
-    return (
-        *cells_against_topology(config, decision),
-        *emulator_away(config, decision, host),
-        *spills_nearer(config, request, decision, host),
-    )
-
-
-def cells_against_topology(config: DomainXml, decision: Decision) -> tuple[Warned, ...]:
-    """Tell of virtual nodes that part the threads of one of the guest's own cores."""
-    threads = config.threads
-    parted = [
-        cell.id
-        for cell in decision.virtual_nodes
-        if any(
-            not set(range(vcpu // threads * threads, (vcpu // threads + 1) * threads))
-            <= set(cell.vcpus)
-            for vcpu in cell.vcpus
-        )
-    ]
-    if not parted:
-        return ()
-    text = f"<topology> has {threads} threads to a core, and virtual node"
-    text += f"{'s' if len(parted) > 1 else ''} {NodeMap(parted)} parts them"
-    return (Warned("cells-part-cores", text),)
-
-
-def emulator_away(config: DomainXml, decision: Decision, host: Host) -> tuple[Warned, ...]:
-    """Tell of an emulator that the user has pinned away from memory that its threads fill."""
-    pin = config.emulator_pin
-    huge = any(share.page_kib > ORDINARY_PAGE_KIB for share in decision.memory)
-    if huge and not any(cell.page_kib for cell in decision.virtual_nodes):
-        config = config._replace(filled_at_start=True)
-    if pin is None or not _is_kept(config, decision, host):
-        return ()
-    missed = [cpus for cpus in _cpus_that_fill(config, decision, host) if cpus.isdisjoint(pin)]
-    if not missed:
-        return ()
-    text = f"<emulatorpin> {pin} has no cpus of {host.nodes_of(CpuMap.union(missed)).named}, whose"
-    text += " memory is filled at the start: QEMU 7.2 of libvirt 9.0 does not start so"
-    return (Warned("emulator-away-from-memory", text),)
-
-
-def spills_nearer(
-    config: DomainXml, request: GuestRequest, decision: Decision, host: Host
-) -> tuple[Warned, ...]:
-    """Tell of memory that is to spill to a node, where the kernel takes a nearer one's first.
-
-    libvirt 9.0 has no mode that prefers several nodes in their order: it names those with cpus, and
-    the kernel goes on by distance. Seen: decided were nodes 1 and 2 (without cpus), at distance 28,
-    and what did not fit on node 1 came to lie on node 0, at 21.
-    """
-    nodes = NodeMap(share.node for share in decision.memory)
-    huge = any(share.page_kib > ORDINARY_PAGE_KIB for share in decision.memory)
-    if huge or decision.virtual_nodes or not _spills(config, request, nodes, host):
-        return ()
-    near = nodes & host.nodes_of(host.cpu_map)
-    others = [node.id for node in host.nodes if node.id not in nodes and node.usable_kib != 0]
-    first = NodeMap(
-        other
-        for other in others
-        for home in near
-        for far in nodes - near
-        if host.distance(home, other) < host.distance(home, far)
-    )
-    if not first:
-        return ()
-    text = f"what does not fit on {near.named} the kernel puts on {first.named}, not on"
-    text += f" {(nodes - near).named}, which is farther; memory allocated at the start is bound"
-    return (Warned("spills-nearer", text),)
 
 
 def wanted_masks(decision: Decision, request: GuestRequest, host: Host) -> list[CpuMap | None]:
@@ -388,12 +313,12 @@ def _home(
         home = host.cpus_of(decision.nodes)
     else:
         home = CpuMap.union(host.cpu_map if mask is None else mask for mask in masks)
-    filling = _cpus_that_fill(config, decision, host)
+    filling = cpus_that_fill(config, decision, host)
     missed = [cpus for cpus in filling if cpus.isdisjoint(home)]
     return CpuMap.union([home, *missed]) or None
 
 
-def _cpus_that_fill(config: DomainXml, decision: Decision, host: Host) -> list[CpuMap]:
+def cpus_that_fill(config: DomainXml, decision: Decision, host: Host) -> list[CpuMap]:
     """Return sets of cpus of each of which QEMU's own threads need some, to fill memory at start.
 
     They go to the cpus of the nodes that the memory is bound to, and QEMU ends ("Setting CPU
@@ -421,7 +346,7 @@ def _write_threads(edits: _Edits, home: CpuMap | None, decision: Decision, host:
     emulator = edits.root.find("cputune/emulatorpin")
     if emulator is None:
         news.append(New("emulatorpin", {"cpuset": str(home)}))
-    elif not _is_kept(config, decision, host):
+    elif not emulator_pin_stays(config, decision, host):
         edits.set_attributes(emulator, {"cpuset": str(home)})
     elements = {
         int(element.get("iothread", "0")): element
@@ -436,7 +361,7 @@ def _write_threads(edits: _Edits, home: CpuMap | None, decision: Decision, host:
         edits.put(("cputune",), news)
 
 
-def _is_kept(config: DomainXml, decision: Decision, host: Host) -> bool:
+def emulator_pin_stays(config: DomainXml, decision: Decision, host: Host) -> bool:
     """Return whether the emulator's pin stays: the user's, or ours that serves."""
     pin = config.emulator_pin
     if pin is None or _is_stale(pin, decision, host):
@@ -444,7 +369,7 @@ def _is_kept(config: DomainXml, decision: Decision, host: Host) -> bool:
     if host.cpus_of(host.nodes_of(pin)) != pin:
         return True
     # Of whole nodes it may be ours from when memory was elsewhere, or not filled at the start.
-    return not any(cpus.isdisjoint(pin) for cpus in _cpus_that_fill(config, decision, host))
+    return not any(cpus.isdisjoint(pin) for cpus in cpus_that_fill(config, decision, host))
 
 
 def _is_stale(pin: CpuMap | None, decision: Decision, host: Host) -> bool:
@@ -472,7 +397,7 @@ def _write_memory(edits: _Edits, request: GuestRequest, decision: Decision, host
         nodes -= host.nodes_of(host.cpu_map)  # what QEMU itself takes is with its threads
     if not nodes or (stated is not None and stated.nodes == nodes):
         return nodes
-    spills = _spills(config, request, nodes, host)
+    spills = may_spill(config, request, nodes, host)
     named = nodes & host.nodes_of(host.cpu_map) if spills else nodes
     even = _is_even([share for share in decision.memory if share.node in named], host)
     mode = _mode(config, named, host, even=even)
@@ -503,7 +428,8 @@ def _is_even(shares: Sequence[MemoryShare], host: Host) -> bool:
     )
 
 
-def _spills(config: DomainXml, request: GuestRequest, nodes: NodeMap, host: Host) -> bool:
+def may_spill(config: DomainXml, request: GuestRequest, nodes: NodeMap, host: Host) -> bool:
+    """Return whether memory goes from nodes with cpus to others when it is first touched."""
     with_cpus = nodes & host.nodes_of(host.cpu_map)
     at_start = config.filled_at_start or config.pinned_at_start
     return request.spill and bool(with_cpus) and with_cpus != nodes and not at_start
