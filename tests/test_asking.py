@@ -2,7 +2,8 @@
 
 import pytest
 
-from homenode.asking import Overrides, ask, read_guest
+from homenode.asking import Overrides, ask
+from homenode.formats.guest_file import read_guest
 from homenode.bitmap import NodeMap
 from homenode.errors import HomenodeError
 from homenode.formats.xl_cfg import GuestConfig

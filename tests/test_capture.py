@@ -350,7 +350,7 @@ def test_nothing_can_be_changed():
     driver = CaptureDriver(str(CAPTURES / "n2/guests"))
     request = GuestRequest("new", vcpus=1, memory_kib=1)
     for change in (
-        lambda: driver.create(request, None, None),
+        lambda: driver.create(request, None, None, None),
         lambda: driver.destroy(Guest("a")),
         lambda: driver.pin(Guest("a"), ()),
         lambda: driver.move(Guest("a"), ()),

@@ -7,6 +7,7 @@ import pytest
 from homenode import affinity
 from homenode.bitmap import CpuMap, NodeMap
 from homenode.checking import check
+from homenode.drivers.base import Moving
 from homenode.drivers.capture import CaptureDriver
 from homenode.drivers.simulated import SimulatedDriver
 from homenode.residency import Residency
@@ -65,7 +66,7 @@ def test_the_remedy_mends_what_was_found(tmp_path, name):
     assert words[:3] == ["homenode", "affinity", name]
     nodes = NodeMap.parse(words[3])
     change = affinity.change(seen, seen.guest(name), nodes, kind="hard")
-    affinity.apply(driver, change, move="--move" in words)
+    affinity.apply(driver, change, Moving() if "--move" in words else None)
     assert codes(check(driver.snapshot()), name) == []
 
 

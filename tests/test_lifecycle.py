@@ -10,7 +10,7 @@ from homenode.arrival import landed
 from homenode.asking import Overrides
 from homenode.bitmap import CpuMap, NodeMap
 from homenode.claims import PENDING_S, outstanding_kib
-from homenode.drivers.base import Snapshot
+from homenode.drivers.base import Moving, Snapshot
 from homenode.drivers.simulated import SimulatedDriver, _failing_at
 from homenode.errors import Conflict, HomenodeError, HypervisorError, Undone
 from homenode.formats import host_toml
@@ -73,7 +73,7 @@ def walk(driver, name, *lines, overrides=Overrides(), dry_run=False, **sizes):  
 
 def homed(driver, name, nodes, *, move):
     seen = driver.snapshot()
-    apply(driver, change(seen, seen.guest(name), nodes), move=move)
+    apply(driver, change(seen, seen.guest(name), nodes), Moving() if move else None)
 
 
 def outstanding(driver):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from homenode import affinity
 from homenode.bitmap import CpuMap, NodeMap
 from homenode.drivers import simulated, simulated_state
-from homenode.drivers.base import Snapshot
+from homenode.drivers.base import Moving, Snapshot
 from homenode.drivers.capture import CaptureDriver
 from homenode.drivers.connect import driver_for
 from homenode.drivers.simulated import STEPS, SimulatedDriver, open_simulated
@@ -57,7 +57,7 @@ def created(driver, config):
     host, guests = driver.snapshot()
     request = xen_request.request(config, host).request
     decision = place(View(host, guests, {}, driver.share_rule), request, policy("xl"))
-    driver.create(request, decision, config)
+    driver.create(request, decision, config, config)
     return driver.snapshot().guest(request.name)
 
 
@@ -72,7 +72,9 @@ def homed(driver, name, nodes, *, move):
     guest = seen.guest(name)
     if guest is None:
         raise Conflict(f"there is no guest {name!r}")
-    return affinity.apply(driver, affinity.change(seen, guest, nodes), move=move)[0]
+    return affinity.apply(driver, affinity.change(seen, guest, nodes), Moving() if move else None)[
+        0
+    ]
 
 
 def memory_of(driver, name):
@@ -392,7 +394,7 @@ def test_memory_that_does_not_suffice_is_refused_by_the_host_itself(tmp_path):
     before = path.read_bytes()
     for changes in ({"guest_memory_kib": 4 << 20}, {"memory_kib": 4 << 20}):
         with pytest.raises(HypervisorError, match="no memory for 'big'"):
-            driver.create(request._replace(**changes), decision, config)
+            driver.create(request._replace(**changes), decision, config, config)
         assert path.read_bytes() == before
 
 

@@ -194,7 +194,7 @@ def test_this_machine_is_as_lscpu_sees_it():
 
 def test_a_local_machine_is_never_changed():
     with pytest.raises(HomenodeError, match="read-only"):
-        LocalDriver().create(GuestRequest("a", 1, 1), None, None)
+        LocalDriver().create(GuestRequest("a", 1, 1), None, None, None)
 
 
 # What Linux 6 printed on a machine of ours with 4 KiB pages (counters and empty zones are left

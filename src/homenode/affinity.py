@@ -1,21 +1,29 @@
 """Changing, while a guest runs, where its vcpus may run and where its new memory comes from.
 
-Memory that a guest has stays where it is: Xen moves none. Only `move` brings it along, in the way
-that the host can.
+Whether memory that a guest has comes along is the hypervisor's to say: Xen moves none on-line, and
+only `move` brings it, in the way that the host can; with KVM it follows, if it is to.
+
+Memory that is to come along is claimed on its new nodes first, in one critical section with the
+look that says there is room; so nobody else is given it meanwhile.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Literal, NamedTuple
 
 from homenode.arrival import arrived
 from homenode.bitmap import CpuMap, NodeMap
-from homenode.drivers.base import Driver, Masks, Snapshot
-from homenode.errors import Conflict, HomenodeError
-from homenode.formats.xl_cfg import GuestConfig
+from homenode.claims import PENDING_S, Claim, outstanding_huge_kib, outstanding_kib
+from homenode.drivers.base import Abilities, Driver, Masks, Moving, Snapshot
+from homenode.errors import Conflict, DoesNotFit, HomenodeError
 from homenode.guest import Guest
 from homenode.holding import DRIFTING
+from homenode.host import ORDINARY_PAGE_KIB
 from homenode.ledger import Ledger, Remembered
+from homenode.placement import View
 from homenode.placement.decision import Warned
+from homenode.rules.qemu import overhead_kib
+from homenode.units import format_memory, format_page
 
 Kind = Literal["hard", "soft"]
 
@@ -35,21 +43,27 @@ class Change(NamedTuple):
     warnings: tuple[Warned, ...]
 
 
-def change(
+def change(  # noqa: PLR0913 - what, and how
     seen: Snapshot,
     guest: Guest,
     nodes: NodeMap,
     *,
     kind: Kind | None = None,
     vcpus: CpuMap | None = None,
+    abilities: Abilities = Abilities(),  # noqa: B008 - immutable
 ) -> Change:
     """Return the change that homes `vcpus` (all of them, if None) of a guest on `nodes`.
 
     ``soft`` has them prefer the cpus of the nodes that are in its cpupool, ``hard`` holds them to
     these as well. None is hard for a guest that homenode holds already, else soft; ``soft`` for
-    such a guest gives its hard masks back. Raises `HomenodeError` for vcpus that it has not, and
-    nodes without a cpu for it.
+    such a guest gives its hard masks back. Where vcpus can prefer nothing, all are held. Raises
+    `HomenodeError` for vcpus that it has not, and nodes without a cpu for it.
     """
+    if kind == "soft" and not abilities.prefers:
+        raise HomenodeError(
+            f"{guest.name!r}: no soft affinity here: vcpus are held, or run anywhere",
+            hint="leave out --soft; --open gives back what homenode holds",
+        )
     home = _home(seen, guest, nodes)
     everywhere = nodes >= seen.host.nodes_of(seen.host.cpu_map)
     chosen = CpuMap(vcpu.id for vcpu in guest.vcpus) if vcpus is None else vcpus
@@ -59,14 +73,14 @@ def change(
             f"{guest.name!r} has no vcpu {unknown}",
             hint=f"it has {CpuMap(vcpu.id for vcpu in guest.vcpus)}",
         )
-    hard = kind == "hard" or (kind is None and guest.held is not None)
+    hard = kind == "hard" or (kind is None and guest.held is not None) or not abilities.prefers
     replaced = _replaced(seen, guest)
     masks = []
     for vcpu, old in zip(guest.vcpus, replaced, strict=True):
         if vcpu.id not in chosen:
             masks.append(Masks(vcpu.hard, vcpu.soft))
             continue
-        soft = seen.host.cpu_map if everywhere else home
+        soft = seen.host.cpu_map if everywhere or not abilities.prefers else home
         masks.append(Masks(home if hard and not everywhere else old, soft))
     holds = hard and not everywhere
     return Change(
@@ -87,7 +101,7 @@ def opened(seen: Snapshot, guest: Guest) -> Change:
     if guest.held is None:
         raise Conflict(
             f"homenode does not hold {guest.name!r}: its hard masks are not homenode's",
-            hint="xl vcpu-pin changes them",
+            hint="xl vcpu-pin or virsh vcpupin changes them",
         )
     masks = [
         Masks(old, vcpu.soft) for vcpu, old in zip(guest.vcpus, _replaced(seen, guest), strict=True)
@@ -98,30 +112,100 @@ def opened(seen: Snapshot, guest: Guest) -> Change:
 
 
 def apply(
-    driver: Driver, wanted: Change, *, move: bool = False, config: GuestConfig | None = None
+    driver: Driver, wanted: Change, moving: Moving | None = None
 ) -> tuple[Guest, tuple[Warned, ...]]:
-    """Make the change, with `move` for its memory as well; return the guest as it is then.
+    """Make the change, for its memory as well if that is to be moved; return the guest then.
 
-    `config` is the guest's, where it has to be moved and homenode has not created it. The
-    warnings are the change's own, and what did not become as it was wanted.
+    The warnings are the change's own, and what did not become as it was wanted. Raises `DoesNotFit`
+    before anything is changed if there is no room for the memory.
     """
     guest = wanted.guest
-    if move:
+    told: tuple[Warned, ...] = ()
+    if moving is not None:
         before = driver.snapshot("guests")
-        driver.move(guest, wanted.masks, config)
+        told = _moved(driver, wanted, moving)
     else:
         driver.pin(guest, wanted.masks)
     after = driver.snapshot("guests")
     now = after.again(guest)
     if now is None:
         raise Conflict(f"{guest.name!r} is gone", hint="see homenode list")
-    if move and now.memory_by_node is None and guest.memory_by_node is not None:
+    if moving is not None and now.memory_by_node is None and guest.memory_by_node is not None:
         now = now._replace(memory_by_node=arrived(before, after, now, had=guest.memory_by_node))
     if driver.ledger is not None and now.uuid is not None:
         with driver.ledger.lock():
-            _remember(driver.ledger, now, wanted, moved=move)
+            _remember(driver.ledger, now, wanted, moved=moving is not None)
         now = now._replace(held=wanted.held, replaced=wanted.replaced)
-    return now, wanted.warnings + _not_so(now, wanted)
+    return now, wanted.warnings + told + _not_so(now, wanted)
+
+
+def _moved(driver: Driver, wanted: Change, moving: Moving) -> tuple[Warned, ...]:
+    """Move the guest with its memory, which is claimed where it goes as long as that takes."""
+    guest, ledger = wanted.guest, driver.ledger
+    moving = moving._replace(nodes=wanted.nodes)
+    if ledger is None or not driver.abilities.moves or guest.uuid is None:
+        return driver.move(guest, wanted.masks, moving)
+    with ledger.lock():
+        seen = driver.snapshot("creation")
+        claims = ledger.holding(seen.guests)
+        view = View(
+            seen.host,
+            seen.guests,
+            outstanding_kib(claims, seen.guests),
+            outstanding_huge_kib=outstanding_huge_kib(claims, seen.guests),
+        )
+        shares = _coming(view, seen.again(guest) or guest, wanted.nodes)
+        others = [claim for claim in claims if claim.uuid != guest.uuid]
+        ledger.replace((*others, _claim(ledger, guest, shares)))
+    try:
+        return driver.move(guest, wanted.masks, moving)
+    except BaseException:
+        with suppress(HomenodeError), ledger.lock():
+            kept = [claim for claim in ledger.read() if claim.uuid != guest.uuid]
+            ledger.replace((*kept, *(claim for claim in claims if claim.uuid == guest.uuid)))
+        raise
+
+
+def _coming(view: View, guest: Guest, nodes: NodeMap) -> dict[int, int]:
+    """Return the KiB that the guest is to have on each of `nodes`, all that it may grow to.
+
+    What is there stays; the rest goes where there is most room. Raises `DoesNotFit` if there is
+    not enough of it.
+    """
+    here = guest.memory_by_node.kib if guest.memory_by_node else {}
+    shares = {node: here.get(node, 0) for node in nodes}
+    most_kib = guest.max_memory_kib or guest.memory_kib or sum(here.values())
+    if guest.page_kib <= ORDINARY_PAGE_KIB:
+        most_kib += overhead_kib(most_kib, guest.page_kib)
+    coming_kib = max(0, most_kib - sum(shares.values()))
+    room = {node: view.room_kib(node, guest.page_kib) for node in nodes}
+    if coming_kib > sum(room.values()):
+        pages = "" if guest.page_kib <= ORDINARY_PAGE_KIB else f" in {format_page(guest.page_kib)}"
+        raise DoesNotFit(
+            f"{guest.name!r} is not moved: {format_memory(coming_kib)} would come to {nodes.named},"
+            f" where {format_memory(sum(room.values()))}{pages} is usable",
+            hint="homenode topology shows where there is room",
+        )
+    for node in sorted(nodes, key=lambda node: (-room[node], node)):
+        taken = min(coming_kib, room[node])
+        shares[node] += taken
+        coming_kib -= taken
+    return {node: kib for node, kib in shares.items() if kib}
+
+
+def _claim(ledger: Ledger, guest: Guest, shares: dict[int, int]) -> Claim:
+    return Claim(
+        guest.uuid,
+        guest.name,
+        len(guest.vcpus),
+        shares,
+        ledger.boot_id,
+        ledger.clock() + PENDING_S,
+        page_kib=guest.page_kib,
+        # Of a guest that is there: it holds until its memory is moved, however long that takes.
+        state="seen",
+        creator=ledger.creator,
+    )
 
 
 def _remember(ledger: Ledger, now: Guest, wanted: Change, *, moved: bool) -> None:
@@ -147,7 +231,7 @@ def _home(seen: Snapshot, guest: Guest, nodes: NodeMap) -> CpuMap:
     if not home:
         whose = f" in its cpupool {pool.name!r}" if host.pools else ""
         raise HomenodeError(
-            f"no cpus on {nodes.named}{whose}, and Xen gives a guest memory where its cpus are",
+            f"no cpus on {nodes.named}{whose}: the vcpus of {guest.name!r} cannot run there",
             hint=f"it has cpus on {host.nodes_of(pool.cpus).named}",
         )
     return home
@@ -175,7 +259,7 @@ def _warnings(
         if mask.hard.isdisjoint(there)
     )
     if away:
-        text = f"vcpu {away} may not run on {nodes.named}, and Xen gives memory where the cpus are"
+        text = f"vcpu {away} may not run on {nodes.named}: memory there is remote to it"
         warnings.append(Warned("vcpus-away-from-memory", text))
     narrow = there < pool.cpus
     if kind == "soft" and narrow and pool.scheduler in DRIFTING and not away:
@@ -198,7 +282,7 @@ def _not_so(now: Guest, wanted: Change) -> tuple[Warned, ...]:
     elif not wanted.warnings and now.node_affinity and not now.node_affinity <= wanted.nodes:
         text = (
             f"new memory still comes from {now.node_affinity.named}: its node affinity was fixed"
-            " when it was created (libxl placed it), or vcpus may run elsewhere"
+            " when it was created, or vcpus may run elsewhere"
         )
         warnings.append(Warned("node-affinity-stays", text))
     return tuple(warnings)

@@ -152,11 +152,14 @@ def newcomers(before: Snapshot, after: Snapshot, known: set[str | None]) -> tupl
     )
 
 
-def gone_elsewhere(guest: Guest, decision: Decision) -> tuple[Warned, ...]:
-    """Return the warning of memory that did not come from the nodes of `decision`, if any."""
+def gone_elsewhere(guest: Guest, decision: Decision, *, slack_kib: int = 0) -> tuple[Warned, ...]:
+    """Return the warning of memory that did not come from the nodes of `decision`, if any.
+
+    Up to `slack_kib` may be the hypervisor's own for the guest, which goes anywhere.
+    """
     planned = NodeMap(share.node for share in decision.memory)
     elsewhere_kib = landed(guest, planned).elsewhere_kib
-    if not elsewhere_kib:
+    if not elsewhere_kib or sum(elsewhere_kib.values()) <= slack_kib:
         return ()
     went = ", ".join(f"{format_memory(kib)} on node {node}" for node, kib in elsewhere_kib.items())
     return (

@@ -12,9 +12,7 @@ from homenode.placement.policies import DEFAULT, Policy, policy
 from homenode.rules import wishes
 
 if TYPE_CHECKING:
-    from homenode.formats.libvirt_xml import DomainXml
-
-    GuestFile = GuestConfig | DomainXml
+    from homenode.formats.guest_file import GuestFile
 
 Warnings = list[tuple[str, str]]
 
@@ -48,15 +46,6 @@ class Asked(NamedTuple):
     request: GuestRequest
     policy: Policy
     warnings: tuple[Warned, ...]
-
-
-def read_guest(text: str, *, source: str) -> "GuestFile":
-    """Return the guest's file, in whichever of the two forms it is written."""
-    if text.lstrip("\ufeff \t\r\n").startswith("<"):
-        from homenode.formats import libvirt_xml  # noqa: PLC0415 - only for libvirt's guests
-
-        return libvirt_xml.parse(text, source=source)
-    return GuestConfig.parse(text, source=source)
 
 
 def ask(config: "GuestFile", host: Host, overrides: Overrides = Overrides()) -> Asked:  # noqa: B008 - immutable
@@ -96,6 +85,32 @@ def handed_over(config: "GuestFile", request: GuestRequest, decision: Decision, 
     from homenode.rules import libvirt_config  # noqa: PLC0415 - the other
 
     return libvirt_config.written(config, request, decision, host)
+
+
+def named(config: "GuestFile", request: GuestRequest) -> "GuestFile":
+    """Return the guest's file with the uuid that it is known by, and nothing of a decision."""
+    if isinstance(config, GuestConfig):
+        return config
+    from homenode.rules import libvirt_config  # noqa: PLC0415 - only libvirt keeps it
+
+    return libvirt_config.named(config, request)
+
+
+def own_masks(
+    config: "GuestFile", request: GuestRequest, decision: Decision, host: Host
+) -> tuple[CpuMap, ...]:
+    """Return the hard masks of the vcpus that are homenode's; none if they are the guest's own."""
+    if request.hard and not request.exclusive:
+        return ()
+    if isinstance(config, GuestConfig):
+        from homenode.rules.xen_config import masks_of  # noqa: PLC0415 - one of the two
+
+        masks = masks_of(decision, request.vcpus, soft=False) or []
+    else:
+        from homenode.rules.libvirt_config import wanted_masks  # noqa: PLC0415 - the other
+
+        masks = wanted_masks(decision, request, host)
+    return tuple(mask or host.cpu_map for mask in masks) if any(masks) else ()
 
 
 def remarks(

@@ -34,9 +34,3 @@ def held(decision: Decision, request: GuestRequest, view: View, *, hold: bool | 
         hard = host.cpus_of(nodes) & suitable
         runs.append(VcpuAffinity(run.vcpus, hard or None, run.soft))
     return decision._replace(vcpus=tuple(runs))
-
-
-def is_held(decision: Decision, request: GuestRequest) -> bool:
-    """Return whether hard masks of the decision are `held`'s, and not the guest's own."""
-    own = bool(request.hard) or request.exclusive
-    return not own and any(run.hard is not None for run in decision.vcpus)

@@ -8,22 +8,28 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from time import monotonic
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from homenode.arrival import Expected, arrived_together, gone_elsewhere, newcomers
-from homenode.asking import Asked, Overrides, ask, handed_over, read_guest, remarks
+from homenode.asking import Asked, Overrides, ask, handed_over, named, own_masks, remarks
 from homenode.bitmap import CpuMap, NodeMap
 from homenode.claims import PENDING_S, Claim, outstanding_huge_kib, outstanding_kib
 from homenode.drivers.base import Driver, Snapshot
 from homenode.errors import Conflict, HomenodeError, HypervisorError
+from homenode.formats.guest_file import read_guest
 from homenode.formats.xl_cfg import GuestConfig
 from homenode.guest import Guest, GuestRequest, MemoryByNode, Vcpu
-from homenode.holding import held, is_held
+from homenode.holding import held
 from homenode.ledger import Entries, Ledger, Remembered
 from homenode.placement import Decision, View, place
 from homenode.placement.decision import Warned
-from homenode.rules.xen_config import masks_of
+from homenode.rules.qemu import PROCESS_KIB
 from homenode.units import format_memory
+
+if TYPE_CHECKING:
+    from homenode.formats.guest_file import GuestFile
+else:
+    GuestFile = object  # not in quotes: see homenode.placement.problem
 
 LONGEST_NAME_BYTES = 4096 - 64
 """XENSTORE_PAYLOAD_MAX (Xen, public/io/xs_wire.h), less the path that the name is written to."""
@@ -39,14 +45,16 @@ class Wanted(NamedTuple):
 class Planned(NamedTuple):
     """A request with the decision on it, and the config in which the decision is written.
 
-    `snapshot` and `claims` are what it was made from; `warnings` are the config's and the
-    decision's.
+    `kept` is the guest's file as the hypervisor is to keep it for its next start, where it keeps
+    any: the decision is of this host and this moment. `snapshot` and `claims` are what it was made
+    from; `warnings` are the config's and the decision's.
     """
 
     snapshot: Snapshot
     request: GuestRequest
     decision: Decision
-    config: GuestConfig
+    config: GuestFile
+    kept: GuestFile
     claims: tuple[Claim, ...]
     warnings: tuple[Warned, ...]
 
@@ -80,6 +88,7 @@ def create(  # noqa: PLR0913 - the driver and the file, and how
     overrides: Overrides,
     new_uuid: Callable[[], str],
     dry_run: bool = False,
+    keep_nodes: bool = False,
 ) -> Created:
     """Create the guest of a config file where the policy puts it, and look where it went.
 
@@ -87,7 +96,14 @@ def create(  # noqa: PLR0913 - the driver and the file, and how
     driver raise, `Conflict` for a name that is taken; then nothing is claimed and nothing stays.
     """
     wanted = [Wanted(config_text, source)]
-    (created,) = create_all(driver, wanted, overrides=overrides, new_uuid=new_uuid, dry_run=dry_run)
+    (created,) = create_all(
+        driver,
+        wanted,
+        overrides=overrides,
+        new_uuid=new_uuid,
+        dry_run=dry_run,
+        keep_nodes=keep_nodes,
+    )
     if created.error is not None:
         raise created.error
     return created
@@ -100,28 +116,33 @@ def create_all(  # noqa: PLR0913 - the driver and the files, and how
     overrides: Overrides,
     new_uuid: Callable[[], str],
     dry_run: bool = False,
+    keep_nodes: bool = False,
     jobs: int = 1,
 ) -> tuple[Created, ...]:
     """Create guests, in the order in which they are wanted; `jobs` are built at a time.
+
+    `keep_nodes`: a hypervisor that keeps the file of a guest for its next start is to keep the
+    decision in it, too.
 
     All are decided on in one look at the host, each counting with those before it. One that does
     not fit, or that the hypervisor refuses, keeps no other from being created; bad input of any
     is raised, and then none is.
     """
-    configs = [_config(text, source) for text, source in wanted]
+    configs = [_config(driver, text, source) for text, source in wanted]
     uuids = [new_uuid() for _ in configs]
+    planning = partial(_plans, driver, overrides=overrides, keep_nodes=keep_nodes)
     ledger = driver.ledger
     if dry_run or ledger is None:
-        plans = _plans(driver, configs, uuids, overrides)
+        plans = planning(configs, uuids)
         if not dry_run:
             # A driver without a ledger only looks, and says so itself.
-            driver.create(plans[0].request, plans[0].decision, plans[0].config)
+            driver.create(*plans[0][1:5])
         return tuple(Created(planned, None, planned.warnings) for planned in plans)
     try:
-        plans, serial = _promised(driver, ledger, configs, uuids, overrides)
+        plans, serial = _promised(ledger, partial(planning, configs, uuids))
         for at, planned in enumerate(plans):
             if not planned.decision.fits:
-                again = partial(_promised, driver, ledger, [configs[at]], [uuids[at]], overrides)
+                again = partial(_promised, ledger, partial(planning, [configs[at]], [uuids[at]]))
                 plans[at], serial = _with_room(driver, planned, again, serial=serial)
         errors = _built(driver, ledger, plans, jobs=jobs)
         outcomes = _settled(driver, ledger, plans, errors, serial=serial)
@@ -136,11 +157,14 @@ def create_all(  # noqa: PLR0913 - the driver and the files, and how
     return outcomes
 
 
-def _config(text: str, source: str) -> GuestConfig:
+def _config(driver: Driver, text: str, source: str) -> GuestFile:
     config = read_guest(text, source=source)
-    if not isinstance(config, GuestConfig):
+    files = driver.abilities.files
+    # A driver that only looks says so itself.
+    if driver.ledger is not None and isinstance(config, GuestConfig) != (files == "xl"):
+        form = "a config in xl's syntax" if files == "xl" else "libvirt's XML"
         hint = "homenode place tells where it would go, and --write puts that into the file"
-        raise HomenodeError(f"{source}: guests of libvirt are not created yet", hint=hint)
+        raise HomenodeError(f"{source}: {driver.uri} creates guests from {form}", hint=hint)
     return config
 
 
@@ -159,19 +183,13 @@ def _void(driver: Driver, ledger: Ledger) -> None:
         return  # they end by their expiry
 
 
-def _promised(
-    driver: Driver,
-    ledger: Ledger,
-    configs: Sequence[GuestConfig],
-    uuids: Sequence[str],
-    overrides: Overrides,
-) -> tuple[list[Planned], int]:
+def _promised(ledger: Ledger, planning: Callable[[], list[Planned]]) -> tuple[list[Planned], int]:
     """Look, decide and claim in one critical section.
 
     Returns the plans, and the ledger's count of claims with those that were made.
     """
     with ledger.lock():
-        plans = _plans(driver, configs, uuids, overrides)
+        plans = planning()
         held_before = plans[0].claims
         made = [_claim(planned, ledger) for planned in plans if planned.decision.fits]
         try:
@@ -277,7 +295,7 @@ def _built_together(
 
 def _error_of(driver: Driver, planned: Planned) -> BaseException | None:
     try:
-        driver.create(planned.request, planned.decision, planned.config)
+        driver.create(planned.request, planned.decision, planned.config, planned.kept)
     except BaseException as error:  # noqa: BLE001 - it is given to the caller
         return error
     return None
@@ -291,7 +309,12 @@ def destroy(driver: Driver, guest: Guest) -> None:
 
 
 def _plans(
-    driver: Driver, configs: Sequence[GuestConfig], uuids: Sequence[str], overrides: Overrides
+    driver: Driver,
+    configs: Sequence[GuestFile],
+    uuids: Sequence[str],
+    *,
+    overrides: Overrides,
+    keep_nodes: bool,
 ) -> list[Planned]:
     """Decide on all of them in one look, each with the claims of those before it."""
     snapshot = driver.snapshot("creation")
@@ -301,7 +324,9 @@ def _plans(
     for config, uuid in zip(configs, uuids, strict=True):
         asked = ask(config, snapshot.host, overrides)
         _refuse_long_name(asked.request.name, config)
-        request = asked.request._replace(uuid=asked.request.uuid or uuid)
+        request = asked.request
+        known = request.uuid or (uuid and driver.uuid_of(request.name))
+        request = request._replace(uuid=known or uuid)
         claims = tuple(
             claim
             for claim in claims
@@ -310,6 +335,8 @@ def _plans(
         _refuse_taken(request, snapshot, claims, source=config.source)
         asked = asked._replace(request=request)
         planned = _planned(driver, snapshot, claims, config, asked, hold=overrides.hold)
+        if keep_nodes:
+            planned = planned._replace(kept=planned.config)
         plans.append(planned)
         if ledger is not None and planned.decision.fits:
             claims = (*claims, _claim(planned, ledger))
@@ -320,7 +347,7 @@ def _planned(  # noqa: PLR0913 - all that a plan is made from
     driver: Driver,
     snapshot: Snapshot,
     claims: tuple[Claim, ...],
-    config: GuestConfig,
+    config: GuestFile,
     asked: Asked,
     *,
     hold: bool | None,
@@ -337,9 +364,10 @@ def _planned(  # noqa: PLR0913 - all that a plan is made from
     decision = place(view, request, asked.policy, clock=monotonic)
     decision = held(decision, request, view, hold=hold)
     text = handed_over(config, request, decision, host)
-    handed = GuestConfig.parse(text, source=config.source)
+    handed = read_guest(text, source=config.source)
+    kept = named(config, request)
     warnings = asked.warnings + decision.warnings + remarks(config, request, decision, host)
-    return Planned(snapshot, request, decision, handed, claims, warnings)
+    return Planned(snapshot, request, decision, handed, kept, claims, warnings)
 
 
 def awaited(claims: Sequence[Claim], seen: Snapshot) -> tuple[Guest, ...]:
@@ -361,7 +389,9 @@ def awaited(claims: Sequence[Claim], seen: Snapshot) -> tuple[Guest, ...]:
     return tuple(guests)
 
 
-def _refuse_long_name(name: str, config: GuestConfig) -> None:
+def _refuse_long_name(name: str, config: GuestFile) -> None:
+    if not isinstance(config, GuestConfig):
+        return  # libvirt says itself what it takes
     # "replace", for half a character is none of UTF-8's; the config was not read by us then.
     if len(name.encode(errors="replace")) > LONGEST_NAME_BYTES:
         raise config.error(
@@ -478,7 +508,9 @@ def _met(
         guest = guest._replace(memory_by_node=seen, held=_held_nodes(planned))
         ledger.settle(guest, uuid=uuid)
         ledger.remember(_remembered(planned, guest))
-        warnings = planned.warnings + gone_elsewhere(guest, planned.decision) + raced
+        slack_kib = 0 if isinstance(planned.config, GuestConfig) else PROCESS_KIB
+        elsewhere = gone_elsewhere(guest, planned.decision, slack_kib=slack_kib)
+        warnings = planned.warnings + elsewhere + raced
         found[planned.request.uuid] = Created(planned, guest, warnings)
     return found
 
@@ -486,7 +518,7 @@ def _met(
 def _gone(planned: Planned) -> HypervisorError:
     return HypervisorError(
         f"{planned.request.name!r} was created, and is gone again",
-        hint="its console and the log of its xl tell why",
+        hint="its console, and the log of it on the host, tell why",
     )
 
 
@@ -505,19 +537,23 @@ def _raced(new: Sequence[Planned], after: Snapshot, entries: Entries) -> tuple[W
 
 
 def _held_nodes(planned: Planned) -> NodeMap | None:
-    return planned.decision.nodes if is_held(planned.decision, planned.request) else None
+    held = bool(_own_masks(planned)) and not planned.request.exclusive
+    return planned.decision.nodes if held else None
+
+
+def _own_masks(planned: Planned) -> tuple[CpuMap, ...]:
+    host = planned.snapshot.host
+    return own_masks(planned.config, planned.request, planned.decision, host)
 
 
 def _remembered(planned: Planned, guest: Guest) -> Remembered:
-    hard = masks_of(planned.decision, planned.request.vcpus, soft=False) or []
-    ours = is_held(planned.decision, planned.request) or planned.request.exclusive
     return Remembered(
         str(guest.uuid),
         id=guest.id,
         memory=guest.memory_by_node,
         memory_kib=guest.memory_kib,
         held=guest.held,
-        masks=tuple(mask or CpuMap() for mask in hard) if ours else (),
+        masks=_own_masks(planned),
         exclusive=planned.request.exclusive,
     )
 

@@ -18,13 +18,17 @@ from homenode.cli.common import (
 from homenode.cli.decision_text import warning_lines
 from homenode.cli.guest_text import guest_document, memory_text, node_words
 from homenode.drawing import name_text
-from homenode.drivers.base import Driver, Snapshot
+from homenode.drivers.base import Driver, Moving, Snapshot
 from homenode.errors import Conflict, ExitStatus, HomenodeError
 from homenode.formats.xl_cfg import GuestConfig
 from homenode.guest import Guest
+from homenode.units import parse_memory_kib
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
+    from collections.abc import Callable
+
+    from rich.progress import Progress, TaskID
 
     from homenode.placement.decision import Warned
 
@@ -34,16 +38,20 @@ _EXAMPLES = """\
   homenode affinity web1 2 --hard           use the cpus of node 2 only
   homenode affinity web1 --open             give back the hard masks that homenode replaced
   homenode affinity web1 1 --vcpus 2-3      two of its vcpus
-  homenode affinity web1 2 --move           and bring the memory along
+  homenode affinity web1 2 --move           and bring the memory along (Xen)
+  homenode affinity web1 2 --rate 500MiB    the same (KVM), 500 MiB in a second at most
+  homenode affinity web1 2 --stay           leave the memory where it is (KVM)
   homenode affinity web1 all                prefer nothing
   homenode affinity -c sim:try web1 0-1 --dry-run
 
 The vcpus prefer the cpus of those nodes then (soft affinity), with --hard they use no others, as
 far as these are in the guest's cpupool; new memory comes from there. A guest that homenode holds
-stays held, on the new nodes, unless --soft says otherwise. Memory that it has stays where it is:
-Xen moves none. --move does the only thing that brings it along, which on Xen is to save the guest
-and restore it, and asks first. What is changed on-line lasts until the guest is rebooted or moved:
-libxl keeps the masks that it was created with. The document: {"version": 1, "dry_run": bool,
+stays held, on the new nodes, unless --soft says otherwise. On Xen, memory that it has stays where
+it is: --move does the only thing that brings it along, which is to save the guest and restore it,
+and asks first. On KVM there is no soft affinity, and the memory follows while the guest runs, if
+there is room for all that the guest may grow to; else nothing is changed (exit status 1). What is
+changed on-line lasts until the guest is rebooted or moved: libxl keeps the masks that it was
+created with, and libvirt its file. The document: {"version": 1, "dry_run": bool,
 "wanted": {"node_affinity": [node], "kind": "hard"|"soft", "move": bool} or null, "changed": bool,
 "guest": guest as of homenode list as it is now, with "affinity": [{"vcpu", "hard": cpus,
 "soft": cpus, "cpu"}], "warnings": [{"code", "text"}]}
@@ -62,22 +70,25 @@ def run(arguments: list[str]) -> int:
         raise Conflict(f"{driver.uri}: there is no guest {name!r}", hint="see homenode list")
     lines: list[str] = []
     warnings: tuple[Warned, ...] = ()
-    wanted = None
+    wanted = moving = None
     if chosen.nodes is not None or chosen.open:
-        wanted = _wanted(chosen, seen, guest)
+        wanted = _wanted(chosen, seen, guest, driver)
         warnings = wanted.warnings
+        moving = _moving(chosen, driver)
         if chosen.dry_run:
-            lines = _plan_lines(wanted, move=chosen.move)
-        elif chosen.move or not _is_so(wanted):
+            lines = _plan_lines(wanted, move=moving is not None)
+        elif moving is not None or not _is_so(wanted):
             end_as_interrupted()
             _ask(driver, guest, chosen)
-            guest, warnings = apply(driver, wanted, move=chosen.move, config=_config(chosen.config))
+            with _Progress(chosen) as progress:
+                moving = moving and moving._replace(progress=progress)
+                guest, warnings = apply(driver, wanted, moving)
     if chosen.json:
         print_json(
             {
                 "version": 1,
                 "dry_run": chosen.dry_run,
-                "wanted": None if wanted is None else _wanted_document(wanted, move=chosen.move),
+                "wanted": wanted and _wanted_document(wanted, move=moving is not None),
                 "changed": _what_counts(guest) != _what_counts(before),
                 "guest": {**guest_document(guest), "affinity": _masks_document(guest)},
                 "warnings": [warned._asdict() for warned in warnings],
@@ -99,7 +110,16 @@ def _parser() -> "ArgumentParser":
         "--open", action="store_true", help="give back the hard masks that homenode replaced"
     )
     made.add_argument("--vcpus", metavar="L", help="only these vcpus, such as 0-1")
-    made.add_argument("--move", action="store_true", help="bring its memory along")
+    memory = made.add_mutually_exclusive_group()
+    memory.add_argument(
+        "--move", action="store_true", help="bring its memory along, where it does not follow"
+    )
+    memory.add_argument(
+        "--stay", action="store_true", help="leave its memory where it is, where it would follow"
+    )
+    made.add_argument(
+        "--rate", metavar="SIZE", help="move no more memory than this in a second: 500MiB"
+    )
     made.add_argument(
         "--config", metavar="FILE", help="its config, for a move if homenode did not create it"
     )
@@ -118,18 +138,66 @@ def _refuse_nonsense(chosen: "Namespace") -> None:
     changing = chosen.hard or chosen.soft or chosen.vcpus or chosen.move or chosen.dry_run
     if changing and chosen.nodes is None and not chosen.open:
         raise HomenodeError("no nodes are named", hint="homenode affinity NAME NODES --move")
+    if chosen.rate and (chosen.stay or chosen.open):
+        raise HomenodeError("--rate is of memory that moves, and none does", hint="leave it out")
     if chosen.move and chosen.vcpus:
         raise HomenodeError("--move takes a guest as a whole", hint="leave --vcpus out")
 
 
-def _wanted(chosen: "Namespace", seen: Snapshot, guest: Guest) -> Change:
+def _wanted(chosen: "Namespace", seen: Snapshot, guest: Guest, driver: Driver) -> Change:
     if chosen.open:
         return opened(seen, guest)
     vcpus = None if chosen.vcpus is None else CpuMap.parse(chosen.vcpus)
     if vcpus is not None and not vcpus:
         raise HomenodeError(f"--vcpus {chosen.vcpus!r} names no vcpu")
     kind: Kind | None = "hard" if chosen.hard else "soft" if chosen.soft else None
-    return change(seen, guest, _nodes(chosen.nodes, seen), kind=kind, vcpus=vcpus)
+    nodes = _nodes(chosen.nodes, seen)
+    return change(seen, guest, nodes, kind=kind, vcpus=vcpus, abilities=driver.abilities)
+
+
+def _moving(chosen: "Namespace", driver: Driver) -> Moving | None:
+    """Return how memory is to be moved; None if it is to stay."""
+    follows = driver.abilities.moves and not (chosen.stay or chosen.vcpus or chosen.open)
+    rate_kib_s = None if chosen.rate is None else _rate_kib_s(chosen.rate)
+    if not (chosen.move or follows):
+        return None
+    return Moving(config=_config(chosen.config), rate_kib_s=rate_kib_s)
+
+
+def _rate_kib_s(text: str) -> int:
+    try:
+        kib = parse_memory_kib(text)
+    except HomenodeError as error:
+        raise HomenodeError(f"--rate: {error.message}", hint=error.hint) from None
+    if not kib:
+        raise HomenodeError(f"--rate {text[:40]}: nothing would ever move", hint="such as 500MiB")
+    return kib
+
+
+class _Progress:
+    """Shows how much of the memory has been moved, on a terminal."""
+
+    def __init__(self, chosen: "Namespace") -> None:
+        self._name = name_text(name_of(chosen.name))
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> "Callable[[int, int], None] | None":
+        return self._show if sys.stderr.isatty() else None
+
+    def _show(self, done_kib: int, all_kib: int) -> None:
+        if self._bar is None or self._task is None:
+            from rich.console import Console  # noqa: PLC0415 - only where something is drawn
+            from rich.progress import Progress  # noqa: PLC0415 - the same
+
+            self._bar = Progress(console=Console(stderr=True), transient=True)
+            self._task = self._bar.add_task(f"moving {self._name}", total=all_kib)
+            self._bar.start()
+        self._bar.update(self._task, completed=done_kib, total=all_kib)
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
 
 
 def _nodes(text: str, seen: Snapshot) -> NodeMap:

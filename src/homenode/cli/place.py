@@ -4,7 +4,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from homenode.asking import Asked, ask, handed_over, read_guest, remarks
+from homenode.asking import Asked, ask, handed_over, remarks
 from homenode.bitmap import NodeMap
 from homenode.cli.common import (
     add_connection,
@@ -25,6 +25,7 @@ from homenode.cli.decision_text import (
 )
 from homenode.drivers.base import Driver
 from homenode.errors import ExitStatus, HomenodeError
+from homenode.formats.guest_file import read_guest
 from homenode.holding import held
 from homenode.placement.deciding import TIME_LIMIT_S, place
 from homenode.placement.decision import Decision, Warned
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import TextIO
 
-    from homenode.asking import GuestFile
+    from homenode.formats.guest_file import GuestFile
     from homenode.placement.explain import Explanation
 else:
     GuestFile = object  # not in quotes: see homenode.placement.problem

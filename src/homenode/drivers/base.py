@@ -4,18 +4,19 @@ A driver carries out and looks; it holds no policy. Looking has a price, so how 
 said each time (`Look`), and the dear way is only ever taken when it was asked for.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
-from homenode.bitmap import CpuMap
+from homenode.bitmap import CpuMap, NodeMap
 from homenode.errors import HomenodeError
 from homenode.formats.xl_cfg import GuestConfig
 from homenode.guest import Guest, GuestRequest, Vcpu
 from homenode.host import Host
-from homenode.placement.decision import Decision
+from homenode.placement.decision import Decision, Warned
 from homenode.placement.view import ShareRule
 
 if TYPE_CHECKING:
+    from homenode.formats.guest_file import GuestFile
     from homenode.ledger import Ledger
 
 Look = Literal["guests", "creation", "full"]
@@ -48,6 +49,33 @@ class Masks(NamedTuple):
     soft: CpuMap
 
 
+class Abilities(NamedTuple):
+    """What a hypervisor can do, where they differ.
+
+    `files` is the form of the guests' files that it takes. `prefers` is whether vcpus can prefer
+    cpus (soft affinity); if not, they are held to them. `moves` is whether memory can follow a
+    guest on-line, so that changing its affinity brings it along.
+    """
+
+    files: Literal["xl", "libvirt"] = "xl"
+    prefers: bool = True
+    moves: bool = False
+
+
+class Moving(NamedTuple):
+    """How the memory of a guest is to be moved.
+
+    `nodes` are those that it is to be on; None are those that the masks are of. `config` is the
+    guest's, where homenode has not created it from one. Not more than `rate_kib_s` are moved in a
+    second (None: as fast as it goes), and `progress` is told the KiB that are done, and all.
+    """
+
+    nodes: NodeMap | None = None
+    config: GuestConfig | None = None
+    rate_kib_s: int | None = None
+    progress: Callable[[int, int], None] | None = None
+
+
 class Shrunk(NamedTuple):
     """What the control domain had, and has now, in KiB."""
 
@@ -59,6 +87,10 @@ class Driver(Protocol):
     """One hypervisor, or a description of one."""
 
     uri: str
+
+    @property
+    def abilities(self) -> Abilities:
+        """What this hypervisor can do."""
 
     @property
     def ledger(self) -> "Ledger | None":
@@ -80,9 +112,15 @@ class Driver(Protocol):
     def vcpus(self) -> Mapping[int, Sequence[Vcpu]]:
         """Return the vcpus by the id of their guest, as they are at this moment."""
 
-    def create(self, request: GuestRequest, decision: Decision, config: GuestConfig) -> None:
+    def uuid_of(self, name: str) -> str | None:
+        """Return the uuid of a guest that is not running and that the hypervisor knows by name."""
+
+    def create(
+        self, request: GuestRequest, decision: Decision, config: "GuestFile", kept: "GuestFile"
+    ) -> None:
         """Create and start the guest of `config`, which has the decision in it.
 
+        `kept` is what the hypervisor is to know of it once it has ended, if it knows such guests.
         If that fails nothing stays behind: `HypervisorError` with the hypervisor's own words,
         `Undone` if part of it had been done and was taken back.
         """
@@ -106,11 +144,16 @@ class Driver(Protocol):
         first. Memory that the guest has stays where it is.
         """
 
-    def move(self, guest: Guest, masks: Sequence[Masks], config: GuestConfig | None = None) -> None:
+    def move(
+        self,
+        guest: Guest,
+        masks: Sequence[Masks],
+        how: Moving = Moving(),  # noqa: B008 - immutable
+    ) -> tuple[Warned, ...]:
         """Have the guest with its memory where `masks` put it, in the way that this host can.
 
-        `config` is the guest's, where homenode has not created it from one.
-        Raises `Undone` if it could not be done and the guest runs as it did before.
+        Returns what to know of it afterwards. Raises `DoesNotFit` before anything is done if there
+        is no room, `Undone` if it could not be done and the guest runs as it did before.
         """
 
     def move_warning(self, guest: Guest) -> str | None:
@@ -121,7 +164,8 @@ class ReadOnly:
     """The part of a driver that only looks: every change is refused in one line."""
 
     uri: str
-    ledger = None
+    ledger: "Ledger | None" = None
+    abilities = Abilities()
 
     def _refuse(self, what: str) -> HomenodeError:
         return HomenodeError(
@@ -141,7 +185,13 @@ class ReadOnly:
         """Return the vcpus as they are described."""
         return {guest.id: guest.vcpus for guest in self.snapshot().guests if guest.id is not None}
 
-    def create(self, request: GuestRequest, decision: Decision, config: GuestConfig) -> None:
+    def uuid_of(self, name: str) -> str | None:
+        """Return nothing: nothing can be created either."""
+        return None
+
+    def create(
+        self, request: GuestRequest, decision: Decision, config: "GuestFile", kept: "GuestFile"
+    ) -> None:
         """Refuse."""
         raise self._refuse(f"create {request.name!r}")
 
@@ -160,7 +210,12 @@ class ReadOnly:
         """Refuse."""
         raise self._refuse(f"change the affinity of {guest.name!r}")
 
-    def move(self, guest: Guest, masks: Sequence[Masks], config: GuestConfig | None = None) -> None:
+    def move(
+        self,
+        guest: Guest,
+        masks: Sequence[Masks],
+        how: Moving = Moving(),  # noqa: B008 - immutable
+    ) -> tuple[Warned, ...]:
         """Refuse."""
         raise self._refuse(f"move {guest.name!r}")
 

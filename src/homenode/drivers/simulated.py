@@ -23,9 +23,10 @@ leaves the file as it was. `homenode.drivers.simulated_state` says what a descri
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from homenode.bitmap import NodeMap
-from homenode.drivers.base import Look, Masks, Shrunk, Snapshot
+from homenode.drivers.base import Abilities, Look, Masks, Moving, Shrunk, Snapshot
 from homenode.drivers.simulated_state import (
     NOTHING,
     Held,
@@ -42,11 +43,14 @@ from homenode.formats.xl_cfg import GuestConfig
 from homenode.guest import Guest, GuestRequest, Vcpu
 from homenode.host import Host
 from homenode.ledger import Ledger, recalled
-from homenode.placement.decision import Decision
+from homenode.placement.decision import Decision, Warned
 from homenode.placement.view import ShareRule
 from homenode.rules import xen, xen_request
 from homenode.state_file import StateFile
 from homenode.units import format_memory
+
+if TYPE_CHECKING:
+    from homenode.formats.guest_file import GuestFile
 
 STEPS = (
     "create-domain", "set-affinity", "allocate", "start", "destroy", "move-memory", "write-state",
@@ -80,6 +84,8 @@ class SimulatedDriver:
         self._clock = clock
         self._boot_id = ""
 
+    abilities = Abilities()
+
     @property
     def ledger(self) -> Ledger:
         """The claims upon this host."""
@@ -106,12 +112,24 @@ class SimulatedDriver:
         """Return the vcpus by the id of their guest; nothing runs on a simulated host."""
         return {guest.id: guest.vcpus for guest in self._read().guests if guest.id is not None}
 
-    def create(self, request: GuestRequest, decision: Decision, config: GuestConfig) -> None:
+    def uuid_of(self, name: str) -> str | None:  # noqa: ARG002 - the protocol's
+        """Return nothing: a guest that does not run is not known."""
+        return None
+
+    def create(
+        self,
+        request: GuestRequest,
+        decision: Decision,
+        config: "GuestFile",
+        kept: "GuestFile",  # noqa: ARG002 - a guest that has ended is gone
+    ) -> None:
         """Build and start the guest of `config`, which has the decision in it, as xl does.
 
         Raises `Conflict` for a name or uuid that is there already, `HypervisorError` if memory
         does not suffice, `Undone` if the guest was built and did not start.
         """
+        if not isinstance(config, GuestConfig):
+            raise HypervisorError(f"{self.uri}: a Xen host takes configs in xl's syntax")
         with self._file.lock():
             state = self._read()
             self._step("create-domain")
@@ -159,8 +177,8 @@ class SimulatedDriver:
         self,
         guest: Guest,
         masks: Sequence[Masks],
-        config: GuestConfig | None = None,  # noqa: ARG002 - its memory moves by itself
-    ) -> None:
+        how: Moving = Moving(),  # noqa: ARG002, B008 - its memory moves by itself
+    ) -> tuple[Warned, ...]:
         """Set the masks and bring memory to the nodes that follow, as far as there is room.
 
         Raises `Undone` if the memory could not be touched: then the masks are what they were.
@@ -186,6 +204,7 @@ class SimulatedDriver:
             state = state.with_guest(pinned, _moved(state, memory, nodes))
             if state != before:
                 self._write(state)
+        return ()
 
     def move_warning(self, guest: Guest) -> str | None:  # noqa: ARG002 - it costs no guest anything
         """Return nothing: the guest does not notice."""

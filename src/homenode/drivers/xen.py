@@ -12,10 +12,11 @@ What is said here of xl was tried with 4.17.
 from collections.abc import Callable, Mapping, Sequence
 from threading import current_thread, get_ident, main_thread
 from time import sleep, time
+from typing import TYPE_CHECKING
 
 from homenode.bitmap import CpuMap, NodeMap
 from homenode.drivers import xen_snapshot
-from homenode.drivers.base import Look, Masks, Shrunk, Snapshot
+from homenode.drivers.base import Abilities, Look, Masks, Moving, Shrunk, Snapshot
 from homenode.drivers.gateway import Gateway
 from homenode.drivers.xen_dom0 import Dom0
 from homenode.drivers.xl import Xl
@@ -24,10 +25,13 @@ from homenode.formats import xen_debug_keys, xl_list
 from homenode.formats.xl_cfg import GuestConfig
 from homenode.guest import Guest, GuestRequest, Vcpu
 from homenode.ledger import Ledger, Remembered, recalled
-from homenode.placement.decision import Decision
+from homenode.placement.decision import Decision, Warned
 from homenode.placement.view import ShareRule
 from homenode.rules import xen as rules
 from homenode.units import format_memory
+
+if TYPE_CHECKING:
+    from homenode.formats.guest_file import GuestFile
 
 STATE = "/run/homenode"
 """The folder of homenode's own files on a host: they need not outlive its next boot."""
@@ -75,6 +79,8 @@ class XenDriver:
         self._ledger: Ledger | None = None
         self._cpus = CpuMap()
         self._gateways: dict[int, Gateway | None] = {}
+
+    abilities = Abilities()
 
     @property
     def ledger(self) -> Ledger:
@@ -149,7 +155,17 @@ class XenDriver:
             listed.setdefault(row.guest_id, []).append(row.vcpu)
         return listed
 
-    def create(self, request: GuestRequest, decision: Decision, config: GuestConfig) -> None:
+    def uuid_of(self, name: str) -> str | None:  # noqa: ARG002 - the protocol's
+        """Return nothing: xl knows no guest that does not run."""
+        return None
+
+    def create(
+        self,
+        request: GuestRequest,
+        decision: Decision,
+        config: "GuestFile",
+        kept: "GuestFile",  # noqa: ARG002 - xl knows no guest that has ended
+    ) -> None:
         """Have xl create the guest of `config`; if that fails nothing stays."""
         if not decision.fits or request.uuid is None:
             raise HomenodeError(f"{request.name!r} is not placed, so it is not created")
@@ -214,16 +230,22 @@ class XenDriver:
                     self._pin(guest, str(earlier), old)
                 raise Undone(f"{error}; the masks are set back") from None
 
-    def move(self, guest: Guest, masks: Sequence[Masks], config: GuestConfig | None = None) -> None:
+    def move(
+        self,
+        guest: Guest,
+        masks: Sequence[Masks],
+        how: Moving = Moving(),  # noqa: B008 - immutable
+    ) -> tuple[Warned, ...]:
         """Migrate the guest onto its own host, or save and restore it; see `xen_move`.
 
-        Without a `config` the one that homenode created it from is taken.
+        Without a config the one that homenode created it from is taken.
         """
         from homenode.drivers.xen_move import Mover  # noqa: PLC0415 - only here
 
         if guest.is_control:
             raise HypervisorError(f"{guest.name!r} runs this host and cannot be moved")
         path = self._config_path(str(guest.uuid))
+        config = how.config
         if config is None:
             kept = self.gateway.storage.read(path, most=_LARGEST_CONFIG)
             if kept is None:
@@ -234,6 +256,7 @@ class XenDriver:
             config = GuestConfig.parse(kept.decode(errors="replace"), source=path)
         text = config.edited({"uuid": guest.uuid, "name": guest.name})
         Mover(self, guest, masks, GuestConfig.parse(text, source=config.source)).move(folder=STATE)
+        return ()
 
     def move_warning(self, guest: Guest) -> str | None:
         """Return what the move costs: a pause, or all of its time in a file."""

@@ -40,7 +40,7 @@ from xml.etree.ElementTree import Element
 
 from homenode.bitmap import CpuMap, NodeMap
 from homenode.errors import ParseError
-from homenode.formats.libvirt_xml import NAMESPACE, DomainXml
+from homenode.formats.libvirt_xml import NAMESPACE, DomainXml, parse
 from homenode.formats.xml_edit import New, XmlEdits
 from homenode.guest import GuestRequest, VirtualNode
 from homenode.host import ORDINARY_PAGE_KIB, Host
@@ -86,6 +86,15 @@ def written(config: DomainXml, request: GuestRequest, decision: Decision, host: 
     named = _write_memory(edits, request, decision, host)
     _write_wishes(edits, _wishes(edits.config, request, decision, host, named=named))
     return edits.finished()
+
+
+def named(config: DomainXml, request: GuestRequest) -> DomainXml:
+    """Return the guest's file with the uuid of the request, and nothing of a decision."""
+    if config.uuid is not None or not request.uuid:
+        return config
+    edits = _Edits(config)
+    edits.put((), [New("uuid", {}, text=request.uuid)])
+    return parse(edits.finished(), source=config.source)
 
 
 def wanted_masks(decision: Decision, request: GuestRequest, host: Host) -> list[CpuMap | None]:
