@@ -3,9 +3,9 @@
 import pytest
 
 from homenode.asking import Overrides, ask
-from homenode.formats.guest_file import read_guest
 from homenode.bitmap import NodeMap
 from homenode.errors import HomenodeError
+from homenode.formats.guest_file import read_guest
 from homenode.formats.xl_cfg import GuestConfig
 from homenode.host import Cpu, Host, Node
 from homenode.lifecycle import handed_over
