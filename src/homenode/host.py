@@ -65,8 +65,8 @@ class Node(NamedTuple):
     `kind` is None where the source does not tell. `free_kib` is what the source calls free;
     `reclaimable_kib` could be freed at once; `reserved` is free but not for guests;
     `committed_kib` is the sum of the maxima of the guests homed here, where memory is touched
-    lazily. `pages` are pools of huge pages, which are part of what is present and never of what is
-    free.
+    lazily, and `touched_kib` what they have of it already, which is not free any more. `pages` are
+    pools of huge pages, which are part of what is present and never of what is free.
     """
 
     id: int
@@ -76,6 +76,7 @@ class Node(NamedTuple):
     reclaimable_kib: int | None = None
     reserved: tuple[Reservation, ...] = ()
     committed_kib: int | None = None
+    touched_kib: int | None = None
     pages: tuple[PagePool, ...] = ()
 
     @property
@@ -89,7 +90,10 @@ class Node(NamedTuple):
         if self.free_kib is None:
             return None
         usable = self.free_kib + (self.reclaimable_kib or 0) - self.reserved_kib
-        if self.committed_kib is not None and self.present_kib is not None:
+        if self.committed_kib is not None and self.touched_kib is not None:
+            usable -= max(0, self.committed_kib - self.touched_kib)
+        elif self.committed_kib is not None and self.present_kib is not None:
+            # What the host itself has of it is not known to be beside the guests'.
             pooled = sum(pool.page_kib * pool.total for pool in self.pages)
             kept = self.reserved_kib + pooled + self.committed_kib
             usable = min(usable, self.present_kib - kept)

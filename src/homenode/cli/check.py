@@ -30,7 +30,9 @@ def run(arguments: list[str]) -> int:
     add_looking(made, sample_s=0.0)
     chosen = made.parse_args(arguments)
     driver, seen, ran = look(chosen)
-    found = check(seen, residency=ran or None, share_rule=driver.share_rule)
+    found = check(
+        seen, residency=ran or None, share_rule=driver.share_rule, abilities=driver.abilities
+    )
     if chosen.json:
         print_json({"version": 1, "findings": [finding._asdict() for finding in found]})
     elif found:

@@ -9,12 +9,11 @@ from homenode.cli.common import add_connection, connect, name_of, parser, print_
 from homenode.cli.guest_text import guest_document, memory_text, node_words
 from homenode.cli.place import decide
 from homenode.drawing import name_text
-from homenode.drivers.base import Snapshot
+from homenode.drivers.base import Driver, Snapshot
 from homenode.errors import ExitStatus, HomenodeError
 from homenode.guest import Guest
 from homenode.placement import Decision, View, place, policy
 from homenode.placement.policies import DEFAULT
-from homenode.placement.view import ShareRule
 
 _EXAMPLES = """\
   homenode explain web1                 a guest that runs: where it is, why, and what is better
@@ -47,16 +46,18 @@ def run(arguments: list[str]) -> int:
             return decide(arguments, "explain", explaining=True)
         name = name_text(name_of(chosen.name))
         raise HomenodeError(f"there is no guest and no file {name!r}", hint="see homenode list")
-    _explain(seen, guest, driver.share_rule, as_json=chosen.json)
+    _explain(seen, guest, driver, as_json=chosen.json)
     return ExitStatus.DONE
 
 
 _MOST_WORDS = 4
 
 
-def _explain(seen: Snapshot, guest: Guest, share_rule: ShareRule, *, as_json: bool) -> None:
-    found = [one for one in check(seen, share_rule=share_rule) if one.guest == guest.name]
-    view = View(seen.host, seen.guests, {}, share_rule).without([guest])
+def _explain(seen: Snapshot, guest: Guest, driver: Driver, *, as_json: bool) -> None:
+    rule, abilities = driver.share_rule, driver.abilities
+    everything = check(seen, share_rule=rule, abilities=abilities)
+    found = [one for one in everything if one.guest == guest.name]
+    view = View(seen.host, seen.guests, {}, rule).without([guest])
     now = place(view, as_request(guest), policy(DEFAULT), clock=monotonic)
     if as_json:
         print_json(

@@ -5,36 +5,40 @@ import os
 from homenode.drivers.base import Driver
 from homenode.errors import HomenodeError
 
-_LATER = ("qemu", "qemu+ssh", "qemu+tls", "qemu+tcp", "qemu+unix", "test", "ch")
-_SCHEMES = "xen:///, xen+ssh://[user@]host/, sim:NAME, capture:PATH or local:///"
+_LIBVIRT = ("qemu", "test", "ch")
+"""Drivers of libvirt; what follows a plus is the way to it (``qemu+ssh``)."""
+
+_SCHEMES = (
+    "xen:///, xen+ssh://[user@]host/, qemu:///system, qemu+ssh://[user@]host/system, sim:NAME,"
+    " capture:PATH or local:///"
+)
 _NOTHING_AFTER = {
     "local": "this machine is local:///",
     "xen": "this dom0 is xen:///, another one xen+ssh://[user@]host/",
 }
 _CAPABILITIES = "/proc/xen/capabilities"
+_SOCKETS = ("/run/libvirt/libvirt-sock", "/run/libvirt/virtqemud-sock")
+_HERE = "qemu:///system"
 
 
 def driver_for(uri: str | None) -> Driver:
-    """Return the driver for `uri` (``-c``, or ``HOMENODE_URI``); without one, this dom0's.
+    """Return the driver for `uri` (``-c``, or ``HOMENODE_URI``).
+
+    Without one it is this dom0's, else that of the libvirt daemon of this machine.
 
     Raises `HomenodeError` for one that is malformed or not served yet.
     """
     if not uri:
-        if not is_dom0():
-            raise HomenodeError(
-                "no host is named, and this is no Xen dom0",
-                hint=f"add -c URI or set HOMENODE_URI: {_SCHEMES}; -c sim:try is one to try it on",
-            )
-        uri = "xen:///"
+        uri = _this_host()
     scheme, colon, rest = uri.partition(":")
     if not colon:
         raise HomenodeError(
             f"{uri!r} is no connection URI", hint=f"a file or folder is named as capture:{uri}"
         )
-    if scheme in _LATER:
-        raise HomenodeError(
-            f"{uri}: {scheme} hosts are not served yet", hint=f"there are {_SCHEMES}"
-        )
+    if scheme.partition("+")[0] in _LIBVIRT:
+        from homenode.drivers.libvirt import LibvirtDriver  # noqa: PLC0415 - one of them
+
+        return LibvirtDriver(uri)
     if scheme == "capture" and not rest:
         raise HomenodeError(f"{uri!r} names no file", hint="write capture:PATH")
     if scheme in _NOTHING_AFTER and rest.strip("/"):
@@ -42,6 +46,17 @@ def driver_for(uri: str | None) -> Driver:
     if scheme not in ("sim", "capture", "local", "xen", "xen+ssh"):
         raise HomenodeError(f"{uri!r}: there is no scheme {scheme!r}", hint=f"there are {_SCHEMES}")
     return _driver(scheme, rest, uri)
+
+
+def _this_host() -> str:
+    if is_dom0():
+        return "xen:///"
+    if any(map(os.path.exists, _SOCKETS)):
+        return _HERE
+    raise HomenodeError(
+        "no host is named, and this is neither a Xen dom0 nor does libvirt answer",
+        hint=f"add -c URI or set HOMENODE_URI: {_SCHEMES}; -c sim:try is one to try it on",
+    )
 
 
 def is_dom0() -> bool:

@@ -152,8 +152,13 @@ def parse(text: str, *, source: str = "domain XML") -> DomainXml:
     if len(text) > LARGEST_TEXT:
         raise ParseError(f"too long for a domain: {len(text)} characters", source=source)
     found = document(text, source=source)
+    return parse_element(found.root, found, text, source=source)
+
+
+def parse_element(root: Element, within: Document, text: str, *, source: str) -> DomainXml:
+    """Read a domain that is an element of a document, and that `text` is the text of."""
+    found = Document(root, within.places)
     reader = Elements(found, source)
-    root = found.root
     if root.tag != "domain":
         raise reader.error(
             f"this is <{root.tag[:40]}>, no domain of libvirt", root, hint="virsh dumpxml has one"

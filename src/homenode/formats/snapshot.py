@@ -181,6 +181,7 @@ def _node(table: Table) -> Node:
         reclaimable_kib=table.maybe_integer("reclaimable_kib"),
         reserved=tuple(Reservation(item.integer("kib"), item.text("reason")) for item in reserved),
         committed_kib=table.maybe_integer("committed_kib"),
+        touched_kib=table.maybe_integer("touched_kib"),
         pages=tuple(
             PagePool(
                 item.integer("page_kib", least=1),

@@ -54,6 +54,7 @@ class View(NamedTuple):
                 free_kib=_plus(node.present_kib, -_pooled_kib(node) - kept.get(node.id, 0)),
                 reclaimable_kib=None,
                 committed_kib=None,
+                touched_kib=None,
                 pages=tuple(pool._replace(free=pool.total) for pool in node.pages),
             )
             for node in self.host.nodes
@@ -62,9 +63,16 @@ class View(NamedTuple):
 
     def without(self, gone: Collection[Guest]) -> "View":
         """Return the view as it would be if those guests were gone and their memory free."""
-        committed = _committed_kib(gone)
+        committed: dict[int, int] = {}
+        for guest in gone:
+            for node, kib in commitment_kib(guest, self.host).items():
+                committed[node] = committed.get(node, 0) + kib
+        touched = self.freed_kib([one for one in gone if one.page_kib <= ORDINARY_PAGE_KIB])
         nodes = [
-            node._replace(committed_kib=_plus(node.committed_kib, -committed.get(node.id, 0)))
+            node._replace(
+                committed_kib=_plus(node.committed_kib, -committed.get(node.id, 0)),
+                touched_kib=_plus(node.touched_kib, -touched.get(node.id, 0)),
+            )
             for node in self.host.nodes
         ]
         left = tuple(guest for guest in self.guests if guest not in gone)
@@ -171,13 +179,38 @@ def _plus(kib: int | None, more: int) -> int | None:
     return None if kib is None else max(0, kib + more)
 
 
-def _committed_kib(gone: Collection[Guest]) -> dict[int, int]:
-    # What a guest may grow to is committed where its memory is, in proportion.
-    committed: dict[int, int] = {}
-    for guest in gone:
-        by_node = guest.memory_by_node.kib if guest.memory_by_node else {}
-        total = sum(by_node.values())
-        for node, kib in by_node.items():
-            most = kib * (guest.max_memory_kib or total) // total if total else 0
-            committed[node] = committed.get(node, 0) + most
-    return committed
+def commitment_kib(guest: Guest, host: Host) -> dict[int, int]:
+    """Return the ordinary memory, by node, that a guest has or may come to have.
+
+    What it has stays where it is. What it has not touched yet will come from the node of each
+    virtual node, else in equal parts from the nodes of its affinity, else from all that have cpus.
+    Huge pages are none of it: they are set aside when a guest starts.
+    """
+    if guest.page_kib > ORDINARY_PAGE_KIB:
+        return {}
+    here = dict(guest.memory_by_node.kib) if guest.memory_by_node else {}
+    most_kib = guest.max_memory_kib or guest.memory_kib or 0
+    left_kib = max(0, most_kib - sum(here.values()))
+    if not left_kib:
+        return here
+    cells = [cell for cell in guest.virtual_nodes if cell.node in host.nodes_by_id]
+    if cells and len(cells) == len(guest.virtual_nodes):
+        wanted: dict[int, int] = {}
+        for cell in cells:
+            node = cell.node or 0
+            wanted[node] = wanted.get(node, 0) + cell.memory_kib
+        open_kib = {node: max(0, kib - here.get(node, 0)) for node, kib in wanted.items()}
+        return _dealt(here, open_kib, left_kib)
+    homes = (guest.node_affinity or NodeMap()) & host.node_map
+    homes = homes or host.nodes_of(host.cpu_map) or host.node_map
+    part_kib = -(-most_kib // max(1, len(homes)))
+    open_kib = {node: max(0, part_kib - here.get(node, 0)) for node in homes}
+    return _dealt(here, open_kib, left_kib)
+
+
+def _dealt(here: dict[int, int], open_kib: dict[int, int], left_kib: int) -> dict[int, int]:
+    """Return what is here with what is left dealt out where it is open, in proportion."""
+    total_kib = sum(open_kib.values()) or 1
+    for node, kib in open_kib.items():
+        here[node] = here.get(node, 0) + -(-left_kib * kib // total_kib)
+    return here

@@ -97,6 +97,16 @@ class _Masks(NamedTuple):
     soft: tuple[CpuMap, ...]
 
 
+def page_kib_of(config: DomainXml, host: Host) -> int:
+    """Return the size of a guest's pages, in KiB; of several, that of ordinary ones."""
+    return _common_page_kib(_page_sizes(config, host, []))
+
+
+def virtual_nodes_of(config: DomainXml, host: Host) -> tuple[VirtualNode, ...]:
+    """Return the virtual nodes of a guest; `ParseError` for nodes that the host has not."""
+    return _virtual_nodes(config, host, _page_sizes(config, host, []))
+
+
 def _masks(config: DomainXml, host: Host) -> _Masks:
     """Return the cpus that each vcpu may use and those that it prefers; none if that is any.
 
