@@ -136,13 +136,14 @@ def apply(
         with driver.ledger.lock():
             _remember(driver.ledger, now, wanted, moved=moving is not None)
         now = now._replace(held=wanted.held, replaced=wanted.replaced)
+        if driver.abilities.moves:
+            now = driver.snapshot("guests").again(now) or now
     return now, wanted.warnings + told + _not_so(now, wanted)
 
 
 def _moved(driver: Driver, wanted: Change, moving: Moving) -> tuple[Warned, ...]:
     """Move the guest with its memory, which is claimed where it goes as long as that takes."""
     guest, ledger = wanted.guest, driver.ledger
-    moving = moving._replace(nodes=wanted.nodes)
     if ledger is None or not driver.abilities.moves or guest.uuid is None:
         return driver.move(guest, wanted.masks, moving)
     with ledger.lock():
@@ -158,7 +159,7 @@ def _moved(driver: Driver, wanted: Change, moving: Moving) -> tuple[Warned, ...]
         others = [claim for claim in claims if claim.uuid != guest.uuid]
         ledger.replace((*others, _claim(ledger, guest, shares)))
     try:
-        return driver.move(guest, wanted.masks, moving)
+        return driver.move(guest, wanted.masks, moving._replace(shares=shares))
     except BaseException:
         with suppress(HomenodeError), ledger.lock():
             kept = [claim for claim in ledger.read() if claim.uuid != guest.uuid]
@@ -169,8 +170,8 @@ def _moved(driver: Driver, wanted: Change, moving: Moving) -> tuple[Warned, ...]
 def _coming(view: View, guest: Guest, nodes: NodeMap) -> dict[int, int]:
     """Return the KiB that the guest is to have on each of `nodes`, all that it may grow to.
 
-    What is there stays; the rest goes where there is most room. Raises `DoesNotFit` if there is
-    not enough of it.
+    What is there stays; the rest makes the shares as equal as room allows, as interleaving would.
+    Raises `DoesNotFit` if there is not enough of it.
     """
     here = guest.memory_by_node.kib if guest.memory_by_node else {}
     shares = {node: here.get(node, 0) for node in nodes}
@@ -186,11 +187,14 @@ def _coming(view: View, guest: Guest, nodes: NodeMap) -> dict[int, int]:
             f" where {format_memory(sum(room.values()))}{pages} is usable",
             hint="homenode topology shows where there is room",
         )
-    for node in sorted(nodes, key=lambda node: (-room[node], node)):
-        taken = min(coming_kib, room[node])
+    fewest_first = sorted(nodes, key=lambda node: (room[node] + shares[node], node))
+    for done, node in enumerate(fewest_first):
+        part = (coming_kib + sum(shares[one] for one in fewest_first[done:])) // (len(nodes) - done)
+        taken = min(coming_kib, room[node], max(0, part - shares[node]))
         shares[node] += taken
         coming_kib -= taken
-    return {node: kib for node, kib in shares.items() if kib}
+    shares[fewest_first[-1]] += coming_kib  # what rounding and what was there already have left
+    return shares
 
 
 def _claim(ledger: Ledger, guest: Guest, shares: dict[int, int]) -> Claim:

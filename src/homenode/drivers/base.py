@@ -7,7 +7,7 @@ said each time (`Look`), and the dear way is only ever taken when it was asked f
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
-from homenode.bitmap import CpuMap, NodeMap
+from homenode.bitmap import CpuMap
 from homenode.errors import HomenodeError
 from homenode.formats.xl_cfg import GuestConfig
 from homenode.guest import Guest, GuestRequest, Vcpu
@@ -65,12 +65,13 @@ class Abilities(NamedTuple):
 class Moving(NamedTuple):
     """How the memory of a guest is to be moved.
 
-    `nodes` are those that it is to be on; None are those that the masks are of. `config` is the
-    guest's, where homenode has not created it from one. Not more than `rate_kib_s` are moved in a
-    second (None: as fast as it goes), and `progress` is told the KiB that are done, and all.
+    `shares` are the KiB that are to be on each node at the end, or may be; none are the nodes that
+    the masks are of. `config` is the guest's, where homenode has not created it from one. Not more
+    than `rate_kib_s` are moved in a second (None: as fast as it goes), and `progress` is told the
+    KiB that are done, and all.
     """
 
-    nodes: NodeMap | None = None
+    shares: Mapping[int, int] = {}
     config: GuestConfig | None = None
     rate_kib_s: int | None = None
     progress: Callable[[int, int], None] | None = None

@@ -20,15 +20,17 @@ from typing import TYPE_CHECKING
 
 from homenode.bitmap import CpuMap, NodeMap
 from homenode.drivers.base import Abilities, Look, Masks, Moving, Shrunk, Snapshot
+from homenode.drivers.cpuset import Cpuset
 from homenode.drivers.libvirt_link import Link, MissingError, opened
 from homenode.errors import HomenodeError, HypervisorError, ParseError, Undone
 from homenode.formats import libvirt_capabilities, libvirt_xml, sysfs
+from homenode.formats.libvirt_xml import DomainXml
 from homenode.guest import Guest, GuestRequest, GuestState, MemoryByNode, Vcpu
 from homenode.host import Host
 from homenode.ledger import Ledger, recalled
 from homenode.placement.decision import Decision, Warned
 from homenode.placement.view import ShareRule, equal_shares
-from homenode.rules.qemu_guest import guest_of, with_commitments
+from homenode.rules.qemu_guest import guest_of, part_sizes_kib, with_commitments
 
 if TYPE_CHECKING:
     import libvirt
@@ -47,6 +49,10 @@ _STARTING_UP = 11
 """Of virDomainState and virDomainPausedReason (libvirt-domain.h)."""
 
 
+_Memory = Callable[[int, DomainXml], MemoryByNode | None]
+"""A way to find out where the memory of a process is, that is a guest with that file."""
+
+
 class LibvirtDriver:
     """The host behind the libvirt daemon at `uri`; `clock` gives seconds since the epoch.
 
@@ -57,7 +63,7 @@ class LibvirtDriver:
 
     def __init__(self, uri: str, *, root: str = "/", clock: Callable[[], float] = time) -> None:
         self.uri = uri
-        self._root = root
+        self.root = root
         self._clock = clock
         self._link: Link | None = None
         self._ledger: Ledger | None = None
@@ -86,7 +92,7 @@ class LibvirtDriver:
     def _ledger_here(self) -> Ledger:
         from homenode.drivers.trees import FolderTree  # noqa: PLC0415 - as for the host
 
-        boot = FolderTree(self._root).text("proc/sys/kernel/random/boot_id") or ""
+        boot = FolderTree(self.root).text("proc/sys/kernel/random/boot_id") or ""
         return Ledger(
             f"{STATE}/ledger.json",
             boot_id=boot.strip() or "unknown",
@@ -136,7 +142,7 @@ class LibvirtDriver:
             )
         return self._seen(self._pages)
 
-    def _seen(self, memory: Callable[["libvirt.virDomain"], MemoryByNode | None]) -> Snapshot:
+    def _seen(self, memory: _Memory) -> Snapshot:
         for _ in range(_TRIES):
             before = self._domains()
             host = self._host()
@@ -147,7 +153,7 @@ class LibvirtDriver:
         if self.ledger is None:
             return Snapshot(host, tuple(guests))
         entries = self.ledger.entries()
-        return Snapshot(host, tuple(recalled(guest, entries) for guest in guests))
+        return Snapshot(host, tuple(_at_home(recalled(guest, entries)) for guest in guests))
 
     def vcpus(self) -> Mapping[int, Sequence[Vcpu]]:
         """Return the vcpus by the id of their guest, as they are at this moment."""
@@ -169,7 +175,7 @@ class LibvirtDriver:
         if self.is_local:
             from homenode.drivers.trees import FolderTree, read_tree  # noqa: PLC0415 - only here
 
-            host = sysfs.parse(read_tree(FolderTree(self._root)), source=self.uri)
+            host = sysfs.parse(read_tree(FolderTree(self.root)), source=self.uri)
             kind = self.link.do("ask what it is", self.link.connection.getType)
             return host.replace(hypervisor=f"{kind} by libvirt")
         connection = self.link.connection
@@ -187,7 +193,7 @@ class LibvirtDriver:
         self,
         domain: "libvirt.virDomain",
         host: Host,
-        memory: Callable[["libvirt.virDomain"], MemoryByNode | None],
+        memory: _Memory,
     ) -> Guest | None:
         """Return a guest as it runs; None if it is gone."""
         try:
@@ -204,6 +210,8 @@ class LibvirtDriver:
         pins = self.link.maybe(lambda: domain.vcpuPinInfo(0))
         numa = self.link.maybe(lambda: domain.numaParameters(0)) or {}
         chosen = str(numa.get("numa_nodeset") or "")
+        process = self.process_of(name)
+        there = None if process is None else memory(process, config)
         guest = guest_of(
             config,
             host,
@@ -211,7 +219,8 @@ class LibvirtDriver:
             state=_state(state, reason),
             masks=None if pins is None else tuple(_cpus(pin) & host.cpu_map for pin in pins),
             chosen=NodeMap.parse_libvirt(chosen) if chosen else None,
-            memory=memory(domain),
+            bound=None if process is None else Cpuset(process, root=self.root).bound,
+            memory=there and there._replace(taken_at=self._clock()),
         )
         runs = self._runs(domain)
         vcpus = tuple(
@@ -244,30 +253,22 @@ class LibvirtDriver:
         name = guest if isinstance(guest, str) else guest.name
         if not self.is_local or "/session" in self.uri:
             return None
-        path = os.path.join(self._root, f"run/libvirt/qemu/{name}.pid")  # noqa: PTH118 - as below
+        path = os.path.join(self.root, f"run/libvirt/qemu/{name}.pid")  # noqa: PTH118 - as below
         try:
             with open(path, encoding="ascii") as file:  # noqa: PTH123 - pathlib costs 5 ms
                 return int(file.read(32))
         except (OSError, ValueError):
             return None
 
-    def _memory(self, domain: "libvirt.virDomain") -> MemoryByNode | None:
-        process = self.process_of(domain.name())
-        if process is None:
-            return None
+    def _memory(self, process: int, config: DomainXml) -> MemoryByNode | None:
         from homenode.drivers.linux_guests import memory_of  # noqa: PLC0415 - only on this machine
 
-        seen = memory_of(process, root=self._root)
-        return seen and seen._replace(taken_at=self._clock())
+        return memory_of(process, config, root=self.root)
 
-    def _pages(self, domain: "libvirt.virDomain") -> MemoryByNode | None:
-        process = self.process_of(domain.name())
-        if process is None:
-            return None
+    def _pages(self, process: int, config: DomainXml) -> MemoryByNode | None:
         from homenode.drivers.page_mover import memory_of_guest  # noqa: PLC0415 - only where asked
 
-        seen = memory_of_guest(process, root=self._root)
-        return seen and seen._replace(taken_at=self._clock())
+        return memory_of_guest(process, part_sizes_kib(config), root=self.root)
 
     # --- changing ---
 
@@ -330,21 +331,26 @@ class LibvirtDriver:
 
     def destroy(self, guest: Guest) -> None:
         """Stop the guest at once; what defines it stays."""
-        self.link.do(f"destroy {guest.name!r}", self._domain(guest).destroy)
+        self.link.do(f"destroy {guest.name!r}", self.domain(guest).destroy)
 
-    def _domain(self, guest: Guest) -> "libvirt.virDomain":
+    def domain(self, guest: Guest) -> "libvirt.virDomain":
         """Return the guest as libvirt has it; `MissingError` if that one is gone."""
         connection = self.link.connection
         if guest.id is None:
             raise MissingError(f"{self.uri}: {guest.name!r} does not run")
         return self.link.do(f"find {guest.name!r}", lambda: connection.lookupByID(guest.id))
 
+    def file_of(self, guest: Guest) -> DomainXml:
+        """Return the guest's file as it runs."""
+        text = self.link.do(f"look at {guest.name!r}", lambda: self.domain(guest).XMLDesc(0))
+        return libvirt_xml.parse(text, source=f"{self.uri}: {guest.name}")
+
     def pin(self, guest: Guest, masks: Sequence[Masks]) -> None:
         """Pin the vcpus, and QEMU's own threads beside them where those went with the vcpus."""
         self._pin(guest, [mask.hard for mask in masks])
 
     def _pin(self, guest: Guest, masks: Sequence[CpuMap]) -> None:
-        host, domain = self._host(), self._domain(guest)
+        host, domain = self._host(), self.domain(guest)
         before = [vcpu.hard for vcpu in guest.vcpus]
         steps = self._pin_steps(domain, host, before, masks)
         for at, (what, pin, new, _) in enumerate(steps):
@@ -410,6 +416,17 @@ class LibvirtDriver:
     def move_warning(self, guest: Guest) -> str | None:  # noqa: ARG002 - it runs on meanwhile
         """Return nothing: the guest runs on, a little slower."""
         return None
+
+
+def _at_home(guest: Guest) -> Guest:
+    """Return a guest that homenode holds, and that has nothing left to touch, as at home there.
+
+    Its file goes on naming the nodes that it was started with, after it was moved.
+    """
+    have_kib = sum(guest.memory_by_node.kib.values()) if guest.memory_by_node else 0
+    if guest.held is None or have_kib < (guest.max_memory_kib or 0):
+        return guest
+    return guest._replace(node_affinity=guest.held)
 
 
 def _vcpu_pin(

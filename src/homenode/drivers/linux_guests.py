@@ -6,16 +6,18 @@ libvirt itself cannot be asked while it starts a guest and waits for an answer o
 groups, which costs nothing.
 """
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
+from homenode.drivers.cpuset import Cpuset
+from homenode.drivers.page_mover import memory_of_guest
 from homenode.drivers.trees import FolderTree
-from homenode.errors import HomenodeError
+from homenode.errors import HomenodeError, HypervisorError
 from homenode.formats import cgroup, libvirt_status
 from homenode.formats.libvirt_status import DomainStatus
+from homenode.formats.libvirt_xml import DomainXml
 from homenode.guest import Guest, GuestState, MemoryByNode
 from homenode.host import Host
-from homenode.rules.qemu_guest import guest_of
+from homenode.rules.qemu_guest import guest_of, part_sizes_kib
 
 STATUS = "run/libvirt/qemu"
 
@@ -70,17 +72,29 @@ def _guest(status: DomainStatus, host: Host, root: str) -> Guest:
         state = "building" if status.is_starting else "paused"
     elif status.state in ("shutdown", "shutoff", "crashed"):
         state = "dying"
-    memory = None if status.process is None else memory_of(status.process, root=root)
+    process = status.process
     return guest_of(
-        status.domain, host, id=status.id, state=state, chosen=status.chosen, memory=memory
+        status.domain,
+        host,
+        id=status.id,
+        state=state,
+        chosen=status.chosen,
+        bound=None if process is None else Cpuset(process, root=root).bound,
+        memory=None if process is None else memory_of(process, status.domain, root=root),
     )
 
 
-def memory_of(process: int, *, root: str = "/") -> MemoryByNode | None:
-    """Return where the memory of a guest's QEMU is, as its control group counts it.
+def memory_of(process: int, config: DomainXml, *, root: str = "/") -> MemoryByNode | None:
+    """Return where the memory of a guest is, as the control group of its QEMU counts it.
 
-    None where there is no such group, or it is not known whether it is the guest's own.
+    That includes QEMU's own. Huge pages are few, and often not counted there: for these the page
+    tables are looked at. None where there is no such group, or it is not the guest's alone.
     """
+    if config.huge_pages:
+        try:
+            return memory_of_guest(process, part_sizes_kib(config), root=root)
+        except HypervisorError:
+            return None
     tree = FolderTree(root)
     groups = cgroup.paths(tree.text(f"proc/{process}/cgroup") or "")
     for controller, mounted in (("", ""), ("memory", "/memory"), ("", "/unified")):
@@ -94,28 +108,8 @@ def memory_of(process: int, *, root: str = "/") -> MemoryByNode | None:
         if text is None:
             continue
         by_node = cgroup.memory_kib(text)
-        for name in _huge_files(tree, groups, folder, path):
-            for node, kib in cgroup.huge_kib(tree.text(name) or "").items():
-                by_node[node] = by_node.get(node, 0) + kib
         return MemoryByNode({node: kib for node, kib in sorted(by_node.items()) if kib}, CGROUP)
     return None
-
-
-def counts_huge_pages(process: int, *, root: str = "/") -> bool:
-    """Return whether the control group of a guest's QEMU counts its huge pages."""
-    tree = FolderTree(root)
-    groups = cgroup.paths(tree.text(f"proc/{process}/cgroup") or "")
-    path = _of_the_guest(groups.get("", groups.get("memory", "")))
-    return path is not None and bool(_huge_files(tree, groups, f"sys/fs/cgroup{path}", path))
-
-
-def _huge_files(tree: FolderTree, groups: Mapping[str, str], folder: str, path: str) -> list[str]:
-    folder = f"sys/fs/cgroup/hugetlb{path}" if "hugetlb" in groups else folder
-    return [
-        f"{folder}/{name}"
-        for name in tree.names(folder)
-        if name.startswith("hugetlb.") and name.endswith(".numa_stat")
-    ]
 
 
 def _of_the_guest(path: str) -> str | None:

@@ -1,8 +1,7 @@
 """How much memory a control group has on each node, as the kernel's files say.
 
 ``memory.numa_stat`` has it in bytes with version 2 of control groups, and in pages with version 1
-(Linux, Documentation/admin-guide/cgroup-v2.rst, cgroup-v1/memory.rst); ``hugetlb.SIZE.numa_stat``
-has the huge pages, in bytes.
+(Linux, Documentation/admin-guide/cgroup-v2.rst, cgroup-v1/memory.rst).
 """
 
 from collections.abc import Mapping
@@ -27,13 +26,6 @@ def memory_kib(text: str, *, page_kib: int = _PAGE_KIB) -> dict[int, int]:
         return _sum([rows[name] for name in names if name in rows], page_kib)
     named = [rows[name] for name in _OF_THE_GUEST if name in rows]
     return {node: amount >> 10 for node, amount in _sum(named, 1).items()}
-
-
-def huge_kib(text: str) -> dict[int, int]:
-    """Return the KiB by node of a ``hugetlb.SIZE.numa_stat``."""
-    rows = dict(_rows(text))
-    named = rows.get("hierarchical_total", rows.get("total", {}))
-    return {node: amount >> 10 for node, amount in named.items()}
 
 
 def _rows(text: str) -> list[tuple[str, dict[int, int]]]:

@@ -24,12 +24,14 @@ def guest_of(  # noqa: PLR0913 - all that is known of a guest
     state: GuestState = "running",
     masks: Sequence[CpuMap] | None = None,
     chosen: NodeMap | None = None,
+    bound: NodeMap | None = None,
     memory: MemoryByNode | None = None,
 ) -> Guest:
     """Return the guest that `config` is the file of, as it runs.
 
     `masks` are the cpus of its vcpus as the daemon says, None for those of the file. `chosen` are
-    the nodes that its memory is told to come from, where the file leaves that to numad.
+    the nodes that its memory is told to come from, where the file leaves that to numad. `bound` are
+    those that its control group allows, if it does not allow all: that outranks the file.
     """
     hard = _masks(config, host, masks, chosen)
     page_kib = page_kib_of(config, host)
@@ -47,7 +49,7 @@ def guest_of(  # noqa: PLR0913 - all that is known of a guest
         # What is plugged in later is not promised: nobody knows that it ever will be.
         max_memory_kib=config.memory_kib,
         memory_by_node=memory,
-        node_affinity=_affinity(config, host, hard, chosen),
+        node_affinity=_bound(_affinity(config, host, hard, chosen), bound),
         virtual_nodes=_cells(config, host),
         page_kib=page_kib,
     )
@@ -62,6 +64,10 @@ def _masks(
     stated = [config.pins.get(vcpu, usual) & host.cpu_map for vcpu in range(config.vcpus)]
     known = list(masks or ())[: config.vcpus]
     return [mask or host.cpu_map for mask in (*known, *stated[len(known) :])]
+
+
+def _bound(named: NodeMap, bound: NodeMap | None) -> NodeMap:
+    return named if bound is None else (named & bound) or bound
 
 
 def _affinity(
@@ -88,6 +94,13 @@ def _cells(config: DomainXml, host: Host) -> tuple[VirtualNode, ...]:
         cell if cell.node is None or cell.node in host.node_map else cell._replace(node=None)
         for cell in cells
     )
+
+
+def part_sizes_kib(config: DomainXml) -> tuple[int, ...]:
+    """Return the sizes of the parts that QEMU maps a guest's memory in: cells, and modules."""
+    modules = sum(module.kib for module in config.modules)
+    cells = [cell.memory_kib for cell in config.cells] or [config.memory_kib - modules]
+    return tuple({*cells, *(module.kib for module in config.modules)})
 
 
 def with_commitments(host: Host, guests: Sequence[Guest]) -> Host:
