@@ -17,8 +17,9 @@ the free memory of the node, and is not counted twice. Claims are written in a l
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
-from homenode.guest import Guest
-from homenode.host import ORDINARY_PAGE_KIB
+from homenode.bitmap import NodeMap
+from homenode.guest import Guest, Vcpu
+from homenode.host import ORDINARY_PAGE_KIB, Host
 
 ClaimState = Literal["pending", "seen"]
 
@@ -155,6 +156,26 @@ def _met(claim: Claim, guest: Guest) -> Claim:
     here = guest.memory_by_node.kib
     arrived = {node: min(kib, here.get(node, 0)) for node, kib in claim.memory_kib.items()}
     return claim._replace(state="seen", memory_kib=arrived)
+
+
+def awaited(claims: Sequence[Claim], host: Host, guests: Sequence[Guest]) -> tuple[Guest, ...]:
+    """Return the guests that are promised memory and not there yet, as far as claims tell.
+
+    Their vcpus will run where their memory is to be, which those decided on after them should
+    know.
+    """
+    there = {guest.uuid for guest in guests}
+    coming = []
+    for claim in claims:
+        nodes = NodeMap(claim.memory_kib) & host.node_map
+        cpus = host.cpus_of(nodes)
+        new = claim.uuid is None or claim.uuid not in there
+        if claim.state == "pending" and new and cpus:
+            vcpus = tuple(Vcpu(number, host.cpu_map, cpus) for number in range(claim.vcpus))
+            coming.append(
+                Guest(claim.name, vcpus, state="building", node_affinity=nodes, memory_kib=0)
+            )
+    return tuple(coming)
 
 
 def moved(claims: Iterable[Claim], guest: Guest) -> tuple[Claim, ...]:

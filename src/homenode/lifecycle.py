@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from homenode.arrival import Expected, arrived_together, gone_elsewhere, newcomers
 from homenode.asking import Asked, Overrides, ask, handed_over, named, own_masks, remarks
 from homenode.bitmap import CpuMap, NodeMap
-from homenode.claims import PENDING_S, Claim, outstanding_huge_kib, outstanding_kib
+from homenode.claims import PENDING_S, Claim, awaited, outstanding_huge_kib, outstanding_kib
 from homenode.drivers.base import Driver, Snapshot
 from homenode.errors import Conflict, HomenodeError, HypervisorError
 from homenode.formats.guest_file import read_guest
 from homenode.formats.xl_cfg import GuestConfig
-from homenode.guest import Guest, GuestRequest, MemoryByNode, Vcpu
+from homenode.guest import Guest, GuestRequest, MemoryByNode
 from homenode.holding import held
 from homenode.ledger import Entries, Ledger, Remembered
 from homenode.placement import Decision, View, place
@@ -356,7 +356,7 @@ def _planned(  # noqa: PLR0913 - all that a plan is made from
     host, guests = snapshot
     view = View(
         host,
-        (*guests, *awaited(claims, snapshot)),
+        (*guests, *awaited(claims, host, guests)),
         outstanding_kib(claims, guests),
         driver.share_rule,
         outstanding_huge_kib(claims, guests),
@@ -368,25 +368,6 @@ def _planned(  # noqa: PLR0913 - all that a plan is made from
     kept = named(config, request)
     warnings = asked.warnings + decision.warnings + remarks(config, request, decision, host)
     return Planned(snapshot, request, decision, handed, kept, claims, warnings)
-
-
-def awaited(claims: Sequence[Claim], seen: Snapshot) -> tuple[Guest, ...]:
-    """Return the guests that are promised memory and not there yet, as far as claims tell.
-
-    Their vcpus will run where their memory is to be, which those decided on after them should
-    know.
-    """
-    there = {guest.uuid for guest in seen.guests}
-    guests = []
-    for claim in claims:
-        nodes = NodeMap(claim.memory_kib) & seen.host.node_map
-        cpus = seen.host.cpus_of(nodes)
-        if claim.state == "pending" and claim.uuid not in there and cpus:
-            vcpus = tuple(Vcpu(number, seen.host.cpu_map, cpus) for number in range(claim.vcpus))
-            guests.append(
-                Guest(claim.name, vcpus, state="building", node_affinity=nodes, memory_kib=0)
-            )
-    return tuple(guests)
 
 
 def _refuse_long_name(name: str, config: GuestFile) -> None:

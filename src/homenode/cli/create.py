@@ -56,9 +56,16 @@ def run(arguments: list[str]) -> int:
         "--dry-run", action="store_true", help="decide, print what would be handed over, stop"
     )
     made.add_argument(
+        "--pin",
+        action="store_true",
+        help="have libvirt keep the decision in what it defines, for later starts",
+    )
+    made.add_argument(
         "-j", "--jobs", type=int, default=_JOBS, metavar="N", help="build so many at a time"
     )
-    made.add_argument("files", nargs="+", metavar="FILE", help="guest config in xl's syntax")
+    made.add_argument(
+        "files", nargs="+", metavar="FILE", help="guest config in xl's syntax, or XML"
+    )
     chosen = made.parse_args(arguments)
     if not 1 <= chosen.jobs <= _MOST_JOBS:
         raise HomenodeError(f"--jobs {chosen.jobs}", hint=f"1 to {_MOST_JOBS} are possible")
@@ -72,6 +79,7 @@ def run(arguments: list[str]) -> int:
             overrides=overrides(chosen),
             new_uuid=_no_uuid if chosen.dry_run else _new_uuid,
             dry_run=chosen.dry_run,
+            keep_nodes=chosen.pin,
             jobs=chosen.jobs,
         )
     except StoppedError as stopped:

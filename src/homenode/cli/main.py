@@ -25,6 +25,8 @@ VERBS = {
     "policies": "list the policies and the facts they are made of",
     "claims": "show the memory that is promised and not yet seen",
     "xl": "be xl, but for guests that homenode places",
+    "numad": "answer as numad -w does: where should a guest be started?",
+    "hook": "be libvirt's hook: keep the ledger true, give moved guests nodes of this host",
 }
 """Every verb and what it does; the module of a verb is named as it is."""
 

@@ -9,7 +9,6 @@ groups, which costs nothing.
 from typing import NamedTuple
 
 from homenode.drivers.cpuset import Cpuset
-from homenode.drivers.page_mover import memory_of_guest
 from homenode.drivers.trees import FolderTree
 from homenode.errors import HomenodeError, HypervisorError
 from homenode.formats import cgroup, libvirt_status
@@ -91,6 +90,8 @@ def memory_of(process: int, config: DomainXml, *, root: str = "/") -> MemoryByNo
     tables are looked at. None where there is no such group, or it is not the guest's alone.
     """
     if config.huge_pages:
+        from homenode.drivers.page_mover import memory_of_guest  # noqa: PLC0415 - it wants ctypes
+
         try:
             return memory_of_guest(process, part_sizes_kib(config), root=root)
         except HypervisorError:

@@ -170,7 +170,9 @@ class PageMover:
         except _FullError as full:
             raise NoRoomError(self._taken_back(str(full)), self._done_kib) from None
         except KeyboardInterrupt:
-            raise KeyboardInterrupt(self._taken_back("interrupted")) from None
+            raise KeyboardInterrupt(
+                self._taken_back("interrupted while its pages were moved")
+            ) from None
         split = max(0, before - self._huge_kib()) // 2048
         return Moved(self._done_kib, stuck, split)
 

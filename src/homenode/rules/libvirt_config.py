@@ -97,6 +97,39 @@ def named(config: DomainXml, request: GuestRequest) -> DomainXml:
     return parse(edits.finished(), source=config.source)
 
 
+def without_nodes(config: DomainXml) -> DomainXml:
+    """Return the guest's file without nodes and cpus: those of another host, or of another time.
+
+    Virtual nodes stay; so do nodes that homenode's own attributes leave open.
+    """
+    edits = _Edits(config)
+    root = config.document.root
+    for path in ("numatune", "cputune/vcpupin", "cputune/emulatorpin", "cputune/iothreadpin"):
+        for element in root.findall(path):
+            edits.remove(element)
+    vcpu = root.find("vcpu")
+    if vcpu is not None and vcpu.get("cpuset") is not None:
+        edits.set_attributes(vcpu, {"cpuset": None})
+    bare = parse(edits.edited(), source=config.source)
+    stated = config.wishes.get("nodes", "auto").strip()
+    if stated == "auto" or (stated.partition(" ")[0].isdecimal() and " " in stated):
+        return bare
+    return bare._replace(wishes={**bare.wishes, "nodes": "auto"})
+
+
+def names_nodes(config: DomainXml) -> bool:
+    """Return whether a guest's file has the number of any node or cpu of its host."""
+    stated = config.memory_nodes
+    return bool(
+        (stated is not None and stated.nodes is not None)
+        or config.cell_nodes
+        or config.cpuset is not None
+        or config.pins
+        or config.emulator_pin is not None
+        or config.iothread_pins
+    )
+
+
 def wanted_masks(decision: Decision, request: GuestRequest, host: Host) -> list[CpuMap | None]:
     """Return the cpus that each vcpu is to be pinned to; None is any."""
     hard = masks_of(decision, request.vcpus, soft=False) or [None] * request.vcpus

@@ -1,4 +1,4 @@
-"""Runs commands in dom0 for clients outside, as sshd does: one at a time on each virtio port.
+"""Runs commands in a lab for clients outside, as sshd does: one at a time on each virtio port.
 
     agent.py /dev/vport0p1 /dev/vport0p2 ...
 

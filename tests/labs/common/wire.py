@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 
-sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), "dom0"))
+sys.path.append(os.path.dirname(os.path.abspath(__file__)))
 
 from frames import (
     ERROR,

@@ -1,0 +1,266 @@
+"""Creating, looking at and moving guests on a real libvirt."""
+
+import json
+import re
+
+import guests
+import pytest
+
+MIB = 1024
+
+
+def put(lab, name, **how):
+    lab.put(guests.xml(name, **how).encode(), f"/root/{name}.xml")
+    return f"{name}.xml"
+
+
+def ram_of(lab, name):
+    """Return the KiB by node of what QEMU has mapped for the guest, by its page tables."""
+    pages = json.loads(lab.run("homenode list --pages --sample 0 --json", check=True).stdout)
+    (guest,) = [guest for guest in pages["guests"] if guest["name"] == name]
+    return {share["node"]: share["kib"] for share in guest["memory"] if share["kib"]}
+
+
+def listed(lab, name):
+    told = json.loads(lab.run("homenode list --sample 0 --json", check=True).stdout)
+    return next(guest for guest in told["guests"] if guest["name"] == name)
+
+
+def policies(lab, name):
+    maps = lab.run(f"cat /proc/$(cat /run/libvirt/qemu/{name}.pid)/numa_maps", check=True).stdout
+    return {
+        line.split()[1]
+        for line in maps.splitlines()
+        if (found := re.search(r" anon=(\d+)", line)) and int(found[1]) > 8000
+    }
+
+
+def test_guests_are_created_where_they_fit_and_lie_there(lab):
+    small, wide = put(lab, "small", memory=300, vcpus=2), put(lab, "wide", memory=1400, vcpus=4)
+    told = lab.run(f"homenode create {small} {wide} --json", timeout_s=300, check=True)
+    made = json.loads(told.stdout)["guests"]
+    for created, name, nodes in zip(made, ("small", "wide"), (1, 2), strict=True):
+        decided = created["decision"]["nodes"]
+        assert len(decided) == nodes
+        assert set(ram_of(lab, name)) == set(decided)
+        assert listed(lab, name)["node_affinity"] == decided
+    assert not set(made[0]["decision"]["nodes"]) & set(made[1]["decision"]["nodes"])
+    assert lab.run("homenode check").status == 0
+
+
+def test_the_next_start_is_decided_anew_unless_the_nodes_are_to_be_kept(lab):
+    lab.run(f"homenode create {put(lab, 'free')}", timeout_s=300, check=True)
+    lab.run(f"homenode create --pin {put(lab, 'kept')}", timeout_s=300, check=True)
+    free = lab.run("virsh dumpxml --inactive free", check=True).stdout
+    assert "nodeset" not in free
+    assert "cpuset" not in free
+    assert "nodeset" in lab.run("virsh dumpxml free", check=True).stdout
+    assert "nodeset" in lab.run("virsh dumpxml --inactive kept", check=True).stdout
+
+
+def test_a_guest_that_has_ended_is_created_again_under_its_uuid(lab):
+    file = put(lab, "again")
+    lab.run(f"homenode create {file}", timeout_s=300, check=True)
+    before = lab.run("virsh domuuid again", check=True).stdout
+    lab.run("homenode destroy again", check=True)
+    assert "shut off" in lab.run("virsh list --all").stdout
+    lab.run(f"homenode create {file}", timeout_s=300, check=True)
+    assert lab.run("virsh domuuid again", check=True).stdout == before
+
+
+def test_what_libvirt_refuses_leaves_nothing(lab):
+    file = put(lab, "bad", emulator="/usr/bin/nonsense")
+    told = lab.run(f"homenode create {file}", timeout_s=300)
+    assert told.status == 3
+    assert "nonsense" in told.stderr
+    assert len(told.stderr.splitlines()) == 1
+    assert lab.run("virsh -q list --all").stdout.strip() == ""
+    assert "nothing is claimed" in lab.run("homenode claims").stdout
+
+
+def test_a_guest_that_does_not_start_is_as_it_was(lab):
+    file = put(lab, "g")
+    lab.run(f"virsh -q define {file}", check=True)
+    before = lab.run("virsh dumpxml g", check=True).stdout
+    # A second definition with the same name whose firmware is not there: QEMU ends at once.
+    uuid = lab.run("virsh domuuid g", check=True).stdout.strip()
+    bad = put(lab, "g", rom="absent", uuid=uuid)
+    told = lab.run(f"homenode create {bad}", timeout_s=300)
+    assert told.status in (3, 5)
+    assert len(told.stderr.splitlines()) == 1
+    assert lab.run("virsh dumpxml g", check=True).stdout == before
+    assert lab.run("virsh -q list").stdout.strip() == ""
+
+
+def test_a_running_guest_is_not_created_again(lab):
+    file = put(lab, "g")
+    lab.run(f"homenode create {file}", timeout_s=300, check=True)
+    told = lab.run(f"homenode create {file}")
+    assert told.status == 2
+    assert "is there already" in told.stderr
+
+
+def test_huge_pages_come_from_the_pool_that_has_them(lab):
+    pool = "/sys/devices/system/node/node3/hugepages/hugepages-2048kB/nr_hugepages"
+    lab.run(f"echo 40 >{pool}", check=True)
+    file = put(lab, "huge", memory=64, filled=False, huge_kib=2048)
+    lab.run(f"homenode create {file}", timeout_s=300, check=True)
+    assert ram_of(lab, "huge") == {3: 64 * MIB}
+    # The rest of the pool is too small, and no other node has one.
+    told = lab.run(f"homenode create {put(lab, 'more', filled=False, huge_kib=2048)}")
+    assert told.status == 1
+    assert "does not fit" in told.stdout
+
+
+@pytest.mark.parametrize("mode", ["none", "preferred", "strict", "interleave", "restrictive"])
+def test_memory_follows_whatever_its_policy_was(lab, mode):
+    nodes = "0,2" if mode == "interleave" else "2"
+    bound = "" if mode == "none" else f"<memory mode='{mode}' nodeset='{nodes}'/>"
+    lab.run(f"virsh -q create {put(lab, 'g', memory=200, vcpus=2, numatune=bound)}", check=True)
+    lab.run("homenode affinity g 1", timeout_s=300, check=True)
+    assert ram_of(lab, "g") == {1: 200 * MIB}
+    now = listed(lab, "g")
+    assert (now["node_affinity"], now["match"], now["held"]) == ([1], 100, [1])
+    assert lab.run("homenode check").status == 0
+    lab.run("homenode affinity g 2-3", timeout_s=300, check=True)
+    there = ram_of(lab, "g")
+    assert set(there) == {2, 3}
+    assert sum(there.values()) == 200 * MIB
+    assert abs(there[2] - there[3]) <= 64 * MIB
+
+
+def test_memory_that_is_touched_later_comes_from_the_new_node(lab):
+    bound = "<memory mode='preferred' nodeset='2'/>"
+    file = put(lab, "t", memory=200, filled=False, rom="touch", numatune=bound)
+    lab.run(f"virsh -q create {file}", check=True)
+    lab.run("homenode affinity t 3", timeout_s=300, check=True)
+    wait = "until [ $(homenode list --sample 0 | awk '$1 == \"t\" {print $7}') -ge 200 ]"
+    assert lab.run(f"{wait}; do sleep 0.5; done", timeout_s=120).status == 0
+    there = ram_of(lab, "t")
+    assert there.get(3, 0) == sum(there.values())
+
+
+@pytest.mark.kvm("uneven4")
+def test_a_node_that_is_too_small_is_refused_before_the_first_page(lab):
+    bound = "<memory mode='restrictive' nodeset='2'/>"
+    lab.run(f"virsh -q create {put(lab, 'big', memory=600, numatune=bound)}", check=True)
+    before = listed(lab, "big")
+    told = lab.run("homenode affinity big 1")
+    assert told.status == 1
+    assert len(told.stderr.splitlines()) == 1
+    assert "is not moved" in told.stderr
+    assert ram_of(lab, "big") == {2: 600 * MIB}
+    assert listed(lab, "big")["node_affinity"] == before["node_affinity"]
+    pins = lab.run("virsh -q vcpupin big", check=True).stdout
+    assert pins.split() == ["0", "0-7"]
+
+
+@pytest.mark.kvm("uneven4")
+def test_a_move_that_fails_half_way_is_undone(lab):
+    bound = "<memory mode='strict' nodeset='0'/>"
+    lab.run(f"virsh -q create {put(lab, 'big', memory=600, numatune=bound)}", check=True)
+    hog = "import time\nkept = []\nfor _ in range(18): kept.append(bytearray(b'x') * (20 << 20))\n"
+    lab.put(f"{hog}time.sleep(60)\n".encode(), "/root/hog.py")
+    # It goes slowly enough for another to fill the node meanwhile.
+    script = (
+        "homenode affinity big 3 --rate 40MiB 2>err & mover=$!; sleep 3;"
+        " numactl --membind=3 python3 hog.py & hog=$!; wait $mover; echo $?; kill $hog; cat err"
+    )
+    told = lab.run(script, timeout_s=300).stdout.splitlines()
+    assert told[0] == "5", told
+    assert "what had moved is moved back" in told[1]
+    assert ram_of(lab, "big") == {0: 600 * MIB}
+    assert policies(lab, "big") == {"bind:0"}
+    assert lab.run("virsh -q vcpupin big", check=True).stdout.split() == ["0", "0-7"]
+    assert "nothing is claimed" in lab.run("homenode claims").stdout
+
+
+@pytest.mark.kvm("uneven4")
+def test_being_interrupted_moves_back(lab):
+    bound = "<memory mode='strict' nodeset='0'/>"
+    lab.run(f"virsh -q create {put(lab, 'big', memory=600, numatune=bound)}", check=True)
+    script = "homenode affinity big 2 --rate 40MiB & sleep 4; kill -TERM $!; wait $!; echo $?"
+    told = lab.run(script, timeout_s=300)
+    assert told.stdout.split() == ["130"]
+    assert "moved back" in told.stderr
+    assert ram_of(lab, "big") == {0: 600 * MIB}
+
+
+def test_huge_pages_need_a_pool_where_they_go(lab):
+    pool = "/sys/devices/system/node/node{}/hugepages/hugepages-2048kB/nr_hugepages"
+    lab.run(f"echo 40 >{pool.format(2)}", check=True)
+    bound = "<memory mode='strict' nodeset='2'/>"
+    file = put(lab, "huge", memory=64, filled=False, huge_kib=2048, numatune=bound)
+    lab.run(f"virsh -q create {file}", check=True)
+    told = lab.run("homenode affinity huge 1")
+    assert told.status == 1
+    assert "2 MiB" in told.stderr
+    lab.run(f"echo 40 >{pool.format(1)}", check=True)
+    lab.run("homenode affinity huge 1", timeout_s=300, check=True)
+    assert ram_of(lab, "huge") == {1: 64 * MIB}
+
+
+def test_pins_alone_can_be_changed_and_given_back(lab):
+    lab.run(f"homenode create {put(lab, 'g', memory=100, vcpus=2)}", timeout_s=300, check=True)
+    home = listed(lab, "g")["node_affinity"]
+    other = next(node for node in range(4) if [node] != home)
+    lab.run(f"homenode affinity g {other} --stay", check=True)
+    assert set(ram_of(lab, "g")) == set(home)
+    told = lab.run("homenode check")
+    assert told.status == 4
+    assert "cpus-away-from-memory" in told.stdout
+    lab.run("homenode affinity g --open", check=True)
+    assert lab.run("virsh -q vcpupin g", check=True).stdout.split() == ["0", "0-7", "1", "0-7"]
+
+
+def test_there_is_no_soft_affinity(lab):
+    lab.run(f"homenode create {put(lab, 'g')}", timeout_s=300, check=True)
+    told = lab.run("homenode affinity g 1 --soft")
+    assert told.status == 2
+    assert "no soft affinity" in told.stderr
+
+
+def test_a_busy_guest_is_resident_where_it_is_held(lab):
+    lab.run(f"homenode create {put(lab, 'b', rom='burn')}", timeout_s=300, check=True)
+    told = json.loads(lab.run("homenode list --sample 2 --json", check=True).stdout)
+    (guest,) = told["guests"]
+    assert guest["residency"] == 100
+    assert guest["locality"] >= 90
+
+
+@pytest.mark.kvm("memonly3")
+def test_a_node_without_cpus_is_no_place_for_vcpus(lab):
+    lab.run(f"homenode create {put(lab, 'g')}", timeout_s=300, check=True)
+    told = lab.run("homenode affinity g 2")
+    assert told.status == 2
+    assert "no cpus on node 2" in told.stderr
+
+
+@pytest.mark.kvm("memless3")
+def test_a_node_without_memory_is_no_place_for_memory(lab):
+    lab.run(f"homenode create {put(lab, 'g')}", timeout_s=300, check=True)
+    told = lab.run("homenode affinity g 1")
+    assert told.status == 1
+    assert len(told.stderr.splitlines()) == 1
+
+
+def test_a_daemon_that_goes_away_is_told_of(lab):
+    lab.run(f"homenode create {put(lab, 'g', memory=300)}", timeout_s=300, check=True)
+    script = (
+        "import signal, subprocess, sys\n"
+        "sys.path.insert(0, '/usr/lib/python3/dist-packages')\n"
+        "from homenode.drivers.connect import driver_for\n"
+        "from homenode.errors import HomenodeError\n"
+        "driver = driver_for('qemu:///system')\n"
+        "driver.snapshot()\n"
+        "subprocess.run('kill -9 $(cat /run/libvirtd.pid)', shell=True)\n"
+        "try:\n"
+        "    driver.snapshot()\n"
+        "except HomenodeError as error:\n"
+        "    print(int(error.exit_status), error)\n"
+    )
+    lab.put(script.encode(), "/root/gone.py")
+    told = lab.run("python3 gone.py", check=True).stdout
+    assert told.startswith("3 qemu:///system: libvirtd went away")
+    lab.run("rm -f /run/libvirtd.pid; libvirtd --daemon", check=True)
+    assert "running" in lab.run("virsh -q list").stdout
