@@ -28,7 +28,7 @@ def test_cleaning_leaves_nothing_behind(lab):
     pools = "/sys/devices/system/node/node*/hugepages/hugepages-2048kB/nr_hugepages"
     lab.run(f"for pool in {pools}; do echo 4 >$pool; done", check=True)
     lab.clean()
-    left = lab.run(f"virsh -q list --all; cat {pools} | sort -u; ls /run/homenode /root").stdout
+    left = lab.run(f"virsh -q list --all; cat {pools} | sort -u; ls /run/homenode; ls /root").stdout
     assert left.split() == ["0"]
 
 

@@ -22,6 +22,7 @@ VERBS = {
     "affinity": "show or change the node affinity of a guest, on-line",
     "check": "tell which guests are not as they should be; exit status 4 if any",
     "explain": "tell why a guest goes where it goes, or is where it is",
+    "doctor": "tell what works against placement on a host, and how to mend it",
     "policies": "list the policies and the facts they are made of",
     "claims": "show the memory that is promised and not yet seen",
     "xl": "be xl, but for guests that homenode places",

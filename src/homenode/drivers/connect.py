@@ -51,12 +51,17 @@ def driver_for(uri: str | None) -> Driver:
 def _this_host() -> str:
     if is_dom0():
         return "xen:///"
-    if any(map(os.path.exists, _SOCKETS)):
+    if libvirt_answers():
         return _HERE
     raise HomenodeError(
         "no host is named, and this is neither a Xen dom0 nor does libvirt answer",
         hint=f"add -c URI or set HOMENODE_URI: {_SCHEMES}; -c sim:try is one to try it on",
     )
+
+
+def libvirt_answers() -> bool:
+    """Return whether there is a libvirt daemon of this machine to ask."""
+    return any(map(os.path.exists, _SOCKETS))
 
 
 def is_dom0() -> bool:
