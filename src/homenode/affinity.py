@@ -187,13 +187,24 @@ def _coming(view: View, guest: Guest, nodes: NodeMap) -> dict[int, int]:
             f" where {format_memory(sum(room.values()))}{pages} is usable",
             hint="homenode topology shows where there is room",
         )
-    fewest_first = sorted(nodes, key=lambda node: (room[node] + shares[node], node))
-    for done, node in enumerate(fewest_first):
-        part = (coming_kib + sum(shares[one] for one in fewest_first[done:])) // (len(nodes) - done)
-        taken = min(coming_kib, room[node], max(0, part - shares[node]))
-        shares[node] += taken
-        coming_kib -= taken
-    shares[fewest_first[-1]] += coming_kib  # what rounding and what was there already have left
+    return _levelled(shares, room, coming_kib)
+
+
+def _levelled(there: dict[int, int], room: dict[int, int], coming_kib: int) -> dict[int, int]:
+    """Return what is there with what is coming, such that the lowest are filled up first."""
+
+    def filled(level: int) -> dict[int, int]:
+        return {node: kib + min(room[node], max(0, level - kib)) for node, kib in there.items()}
+
+    total = sum(there.values()) + coming_kib
+    low, high = 0, max(kib + room[node] for node, kib in there.items()) + 1
+    while high - low > 1:
+        level = (low + high) // 2
+        low, high = (level, high) if sum(filled(level).values()) <= total else (low, level)
+    shares, above = filled(low), filled(low + 1)
+    left = total - sum(shares.values())
+    for node in [node for node in shares if above[node] > shares[node]][:left]:
+        shares[node] += 1
     return shares
 
 
