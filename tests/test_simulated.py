@@ -564,7 +564,7 @@ def test_a_file_with_odd_characters_in_its_name_can_be_named(state_home, tmp_pat
         "sim:a?host=", "sim:a?fail=lunch", "sim:a?colour=red", "sim:a?fail=start&fail=start",
         "sim:a?host=/nowhere", "capture:", "local:///etc", "xen:///a", "xen+ssh://", "xen+ssh:a",
             "xen+ssh://-oProxyCommand=x/", "xen+ssh://a b/", "xen+ssh://a:0/", "xen+ssh://@a/",
-        "qemu:///system", "vmware://x", "guest.cfg", "", None,
+        "vmware://x", "guest.cfg", "", None,
     ],
 )  # fmt: skip
 def test_a_uri_that_names_no_host_is_one_line_and_makes_nothing(state_home, uri):

@@ -16,9 +16,9 @@ in it; libvirtd looks for it when it starts. It tells homenode-numad which guest
 started (prepare), ends the claims of guests that have ended (release), and gives guests that come
 from another host or out of a file nodes of this one (migrate, restore). It never asks libvirt, and
 its exit status is 0 whatever happens: homenode lets guests start. What goes wrong is told on
-standard error.
+standard error, and homenode claims --json shows what came of it.
 
-example:
+examples:
   virsh dumpxml web1 | homenode hook libvirt web1 release end -
 """
 

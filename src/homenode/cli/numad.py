@@ -26,6 +26,7 @@ The memory is claimed (homenode claims), so guests started at once go to differe
 hook (homenode hook --help) tells it of huge pages, devices and wishes as well. On any doubt it
 prints all nodes with cpus and memory, says why on standard error and in the log, and the exit
 status is 0: homenode lets guests start. With other options than these it becomes numad.distrib.
+numad's form is all that it prints: homenode place --json tells more.
 
 options:
   -w VCPUS[:MIB]   the question
@@ -34,6 +35,7 @@ options:
 
 examples:
   homenode-numad -w 4:8192
+  homenode numad -w 4:8192      the same
   time numad -w 4:8192
 """
 
