@@ -9,15 +9,15 @@ NOVA := .venv-nova
 NOVA_VERSION := 34.0.0
 NOVA_READY := $(NOVA)/.ready-$(NOVA_VERSION)
 
-.PHONY: help demo test test-xen lint format bench wheel clean
+.PHONY: help demo test test-xen test-kvm lint format bench wheel clean
 
 help:
 	@echo "make demo   place eight guests on a simulated two-socket host, and explain"
 	@echo "make test   unit, property and conformance tests"
 	@echo "make test-xen  tests on a real Xen, booted under qemu (fetches it; skips where it cannot)"
 	@echo "make lint   ruff, mypy, import-linter"
-	@echo "make test-xen  the integration tests, in the dom0 of a real Xen under qemu"
-	@echo "make proof  stock xl beside homenode, on that Xen: prints the table of docs/proof.md"
+	@echo "make test-kvm  tests on a real libvirt and QEMU, in a Linux booted under qemu"
+	@echo "make proof  stock xl and libvirt beside homenode, on these: prints the tables of docs/proof.md"
 	@echo "make bench  measure the search, the command, and virtual nodes beside OpenStack Nova"
 	@echo "            (fetches it, 400 MB; prints ratios, fails nothing)"
 	@echo "make wheel  build the wheel into dist/"
@@ -42,10 +42,15 @@ test: $(READY)
 
 # An interrupted pytest stops its lab.
 test-xen: $(READY)
-	timeout --foreground --signal=INT --kill-after=60 50m $(BIN)/python -m pytest tests/xen -ra
+	timeout --foreground --signal=INT --kill-after=60 33m $(BIN)/python -m pytest tests/xen -ra
+
+test-kvm: $(READY)
+	timeout --foreground --signal=INT --kill-after=60 25m $(BIN)/python -m pytest tests/kvm -ra
 
 proof: $(READY)
 	$(BIN)/python -m proof.table
+	$(BIN)/python -m proof.kvm_table
+	$(BIN)/python -m proof.numad_states
 
 lint: $(READY)
 	$(BIN)/ruff check

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from homenode.bitmap import NodeMap
+from homenode.claims import Claim
 from homenode.cli import numad as command
 from homenode.drivers.start_notes import LASTS_S, Asked, StartNotes, is_left_to_numad, matches
 from homenode.errors import HomenodeError
@@ -20,6 +21,8 @@ from homenode.formats import libvirt_xml
 from homenode.hook import called
 from homenode.local_host import LocalHost
 from homenode.numad import advise, parse
+from homenode.rules.qemu import overhead_kib
+from homenode.rules.qemu_guest import with_commitments
 from kvm_tree import unpacked
 
 UUID = "11111111-2222-3333-4444-{:012d}"
@@ -244,3 +247,34 @@ def test_options_that_are_not_ours_are_numads():
     done = run("-i", "5")
     assert done.returncode == 2
     assert "numad.distrib" in done.stderr
+
+
+def test_a_guest_that_is_being_built_is_not_counted_twice(here):
+    path = Path(here.root) / "run/libvirt/qemu/lazy.xml"
+    text = path.read_text()
+    uuid = re.search(r"<uuid>(.*)</uuid>", text)[1]
+    path.write_text(
+        text.replace("<domstatus state='running' reason='booted'", "<domstatus state='paused'"
+        " reason='starting up'")
+    )  # fmt: skip
+    ledger = here.ledger
+    promised = {1: 400 << 10}
+    claim = Claim(uuid, "lazy", 1, promised, ledger.boot_id, time.time() + 60)
+    (Path(here.root) / "run/homenode").mkdir(exist_ok=True)
+    with ledger.lock():
+        ledger.replace([claim])
+    free = next(node for node in here.host().nodes if node.id == 1)
+    # All but what it is promised, and what the guests on the node may still touch, is to be had.
+    others = [guest for guest in here.guests(here.host()) if guest.name != "lazy"]
+    node = with_commitments(here.host(), others).nodes_by_id[1]
+    lazy = next(guest for guest in here.guests(here.host()) if guest.name == "lazy")
+    seen_kib = lazy.memory_by_node.kib.get(1, 0)
+    room_kib = node.usable_kib - (promised[1] - seen_kib)
+    assert free.free_kib > room_kib
+    own_mib = (room_kib - overhead_kib(room_kib, 4)) >> 10
+    wish = "<metadata><h:placement xmlns:h='urn:homenode:placement:1' nodes='1'/></metadata>"
+    for number, (size, fits) in enumerate(((own_mib - 1, True), (own_mib + 64, False))):
+        called(here, "prepare", file(number=number, memory=size, more=wish))
+        advice = advise(here, Asked(2, size))
+        assert advice.fits == fits
+        here.ledger.drop(UUID.format(number))

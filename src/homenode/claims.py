@@ -158,6 +158,18 @@ def _met(claim: Claim, guest: Guest) -> Claim:
     return claim._replace(state="seen", memory_kib=arrived)
 
 
+def unclaimed(guests: Sequence[Guest], claims: Iterable[Claim]) -> tuple[Guest, ...]:
+    """Return the guests but for those that are being built and have a claim.
+
+    What such a guest still needs its claim says; counted as what it may come to have as well, it
+    would be missing twice.
+    """
+    promised = {claim.uuid for claim in claims if claim.state == "pending"}
+    return tuple(
+        guest for guest in guests if guest.state != "building" or guest.uuid not in promised
+    )
+
+
 def awaited(claims: Sequence[Claim], host: Host, guests: Sequence[Guest]) -> tuple[Guest, ...]:
     """Return the guests that are promised memory and not there yet, as far as claims tell.
 

@@ -14,7 +14,7 @@ from homenode.arrival import Expected, arrived_together, gone_elsewhere, newcome
 from homenode.asking import Asked, Overrides, ask, handed_over, named, own_masks, remarks
 from homenode.bitmap import CpuMap, NodeMap
 from homenode.claims import PENDING_S, Claim, awaited, outstanding_huge_kib, outstanding_kib
-from homenode.drivers.base import Driver, Snapshot
+from homenode.drivers.base import Driver, Masks, Moving, Snapshot
 from homenode.errors import Conflict, HomenodeError, HypervisorError
 from homenode.formats.guest_file import read_guest
 from homenode.formats.xl_cfg import GuestConfig
@@ -299,6 +299,30 @@ def _error_of(driver: Driver, planned: Planned) -> BaseException | None:
     except BaseException as error:  # noqa: BLE001 - it is given to the caller
         return error
     return None
+
+
+def converged(driver: Driver, created: Created) -> Created:
+    """Return what came of a guest once its memory was moved to where it was planned.
+
+    That is done where memory can be moved on-line, and some came from elsewhere; what keeps it
+    from being done is a warning, for the guest runs.
+    """
+    guest, codes = created.guest, [warned.code for warned in created.warnings]
+    if guest is None or "memory-elsewhere" not in codes:
+        return created
+    others = tuple(one for one in created.warnings if one.code != "memory-elsewhere")
+    shares: dict[int, int] = {}
+    for share in created.planned.decision.memory:
+        shares[share.node] = shares.get(share.node, 0) + share.kib
+    masks = tuple(Masks(vcpu.hard, vcpu.soft) for vcpu in guest.vcpus)
+    try:
+        if not driver.abilities.moves:
+            raise HypervisorError(f"{driver.uri}: memory cannot be moved while a guest runs")
+        told = driver.move(guest, masks, Moving(shares))
+    except HomenodeError as error:
+        return created._replace(warnings=(*created.warnings, Warned("not-converged", str(error))))
+    now = driver.snapshot("guests").again(guest) or guest
+    return created._replace(guest=now, warnings=(*others, *told))
 
 
 def destroy(driver: Driver, guest: Guest) -> None:

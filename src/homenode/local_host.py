@@ -9,7 +9,14 @@ from typing import NamedTuple
 
 from homenode.asking import Asked
 from homenode.bitmap import NodeMap
-from homenode.claims import PENDING_S, Claim, awaited, outstanding_huge_kib, outstanding_kib
+from homenode.claims import (
+    PENDING_S,
+    Claim,
+    awaited,
+    outstanding_huge_kib,
+    outstanding_kib,
+    unclaimed,
+)
 from homenode.drivers.linux_guests import running_guests
 from homenode.drivers.trees import FolderTree, read_tree
 from homenode.formats import sysfs
@@ -57,13 +64,12 @@ class LocalHost(NamedTuple):
         """Decide where a guest goes, and claim its memory there; only under the ledger's lock."""
         host = self.host()
         guests = self.guests(host)
-        host = with_commitments(host, guests)
+        held = ledger.holding(guests)
+        host = with_commitments(host, unclaimed(guests, held))
         asked = asking(host)
         request = asked.request
         claims = tuple(
-            claim
-            for claim in ledger.holding(guests)
-            if request.uuid is None or claim.uuid != request.uuid
+            claim for claim in held if request.uuid is None or claim.uuid != request.uuid
         )
         others = tuple(guest for guest in guests if guest.uuid != request.uuid or not request.uuid)
         view = View(

@@ -59,8 +59,8 @@ def add_connection(made: argparse.ArgumentParser) -> None:
         "--connect",
         metavar="URI",
         default=os.environ.get("HOMENODE_URI"),
-        help="the host: xen:///, xen+ssh://[user@]host/, sim:NAME, capture:PATH, local:///"
-        " (default: $HOMENODE_URI, else this dom0)",
+        help="the host: xen:///, xen+ssh://[user@]host/, any libvirt URI (qemu:///system),"
+        " sim:NAME, capture:PATH, local:/// (default: $HOMENODE_URI, else this dom0, else libvirt)",
     )
 
 

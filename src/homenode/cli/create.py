@@ -19,7 +19,8 @@ from homenode.cli.guest_text import guest_document, node_words
 from homenode.drawing import name_text
 from homenode.errors import ExitStatus, HomenodeError
 from homenode.guest import Guest
-from homenode.lifecycle import Created, StoppedError, Wanted, create_all
+from homenode.lifecycle import Created, StoppedError, Wanted, converged, create_all
+from homenode.units import format_memory
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -34,7 +35,9 @@ All files are read, and all guests decided on, before the first is created; one 
 passed over (exit status 1), and one that the hypervisor refuses leaves nothing behind (3). Where
 the scheduler does not heed soft affinity (credit2), a guest on one node is held there by hard
 affinity; homenode affinity --open lets go. What is written into the config stays with the guest
-through reboot, save and restore: it comes back to the same nodes. The document: {"version": 1,
+through reboot, save and restore: it comes back to the same nodes. A guest of libvirt is defined as
+its file is, and started with the decision in it; its next start is decided anew, by homenode create
+or homenode-numad, unless --pin keeps the decision in the definition. The document: {"version": 1,
 "dry_run": bool, "guests": [{"decision": as of homenode place, without the rivals, "config": what
 the hypervisor is given, "created": guest as of homenode list or null, "error": text or null,
 "warnings": [{"code", "text"}]}]}
@@ -59,6 +62,11 @@ def run(arguments: list[str]) -> int:
         "--pin",
         action="store_true",
         help="have libvirt keep the decision in what it defines, for later starts",
+    )
+    made.add_argument(
+        "--converge",
+        action="store_true",
+        help="move memory that did not come from where it was planned, where that can be done",
     )
     made.add_argument(
         "-j", "--jobs", type=int, default=_JOBS, metavar="N", help="build so many at a time"
@@ -86,6 +94,8 @@ def run(arguments: list[str]) -> int:
         # What was done has been done.
         _print(stopped.outcomes, chosen)
         raise
+    if chosen.converge and not chosen.dry_run:
+        outcomes = tuple(converged(driver, created) for created in outcomes)
     _print(outcomes, chosen)
     errors = [created.error for created in outcomes if created.error is not None]
     if errors:
@@ -155,5 +165,14 @@ def _headline(guest: Guest, created: Created) -> str:
     where = landed(guest, nodes)
     if where.match is None:
         return f"{head}; where its memory is, nobody says"
-    as_planned = ", as planned" if where.match == 100 else ""
-    return f"{head}; {where.match} % of its memory is there{as_planned}"
+    away = any(warned.code == "memory-elsewhere" for warned in created.warnings)
+    as_planned = "" if away else ", as planned"
+    return f"{head}; {where.match} % of {_of_its_memory(guest)} is there{as_planned}"
+
+
+def _of_its_memory(guest: Guest) -> str:
+    """Return what of its memory can be somewhere: what it has touched, where that comes later."""
+    have_kib = sum(guest.memory_by_node.kib.values()) if guest.memory_by_node else 0
+    if guest.memory_kib is None or have_kib * 10 >= guest.memory_kib * 9:
+        return "its memory"
+    return f"the {format_memory(have_kib)} that it has touched"
