@@ -53,6 +53,7 @@ def documents(tmp_path, monkeypatch, capsys):
         "explained": run("explain", "web"),
         "finding": found["findings"][0],
         "snapshot": run("topology"),
+        "diagnosis": run("doctor")["findings"][0],
     }
 
 
