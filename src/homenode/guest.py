@@ -59,7 +59,8 @@ class Guest(NamedTuple):
     where new memory of it comes from. `exclusive` guests have the cpus of their hard affinity
     for themselves. `held` are the nodes whose cpus homenode holds it to by hard affinity, None
     where the hard affinity is not homenode's, and `replaced` the hard masks that come back when it
-    lets go (none: any cpu). Identity is (uuid, generation): ids are reused.
+    lets go (none: any cpu). `devices` are the addresses of the host's devices that it has, as far
+    as that is told. Identity is (uuid, generation): ids are reused.
     """
 
     name: str
@@ -80,6 +81,7 @@ class Guest(NamedTuple):
     awaited_kib: int = 0
     held: NodeMap | None = None
     replaced: tuple[CpuMap, ...] = ()
+    devices: tuple[str, ...] = ()
 
     @property
     def is_control(self) -> bool:

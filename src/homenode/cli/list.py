@@ -33,7 +33,8 @@ Xen count, which holds up the host for some milliseconds per GiB. What nobody sa
 the document:
   {"version": 1, "guests": [{"name", "id", "uuid", "state", "type", "pool", "vcpus", "memory_kib",
    "node_affinity": [node], "memory": [{"node", "kib"}], "memory_source", "memory_taken_at",
-   "match": percent, "residency": percent, "locality": percent, "held": [node]}]}
+   "match": percent, "residency": percent, "locality": percent, "held": [node],
+   "devices": [address]}]}
 """
 
 _HEADINGS = (

@@ -76,7 +76,7 @@ def moved(
     known = _preflight(move)
     driver.pin(guest, masks)
     try:
-        done = _pages(move, how)
+        done, late = _pages(move, how)
     except BaseException as error:
         text = f"{error}{_put_back(move, masks)}"
         if isinstance(error, KeyboardInterrupt):
@@ -84,7 +84,7 @@ def moved(
         if isinstance(error, HomenodeError):
             raise Undone(f"{guest.name!r} is not moved: {text}") from None
         raise
-    return (*known, *rules.remarks(done.moved_kib, done.stuck_kib, done.split))
+    return (*known, *rules.remarks(done.moved_kib, done.stuck_kib, done.split), *late)
 
 
 def _prepared(driver: "LibvirtDriver", guest: Guest, shares: Mapping[int, int]) -> _Move:
@@ -133,17 +133,21 @@ def _preflight(move: _Move) -> tuple[Warned, ...]:
     return rules.beforehand(asked)
 
 
-def _pages(move: _Move, how: Moving) -> Moved:
+def _pages(move: _Move, how: Moving) -> tuple[Moved, tuple[Warned, ...]]:
     target, bound = NodeMap(move.shares), move.groups.bound
     if bound is not None and not target <= bound:
         move.bind(target | bound)
     mover = PageMover(move.process, rate_kib_s=how.rate_kib_s, progress=how.progress)
     done = mover.move(move.own, move.shares)
-    # What is QEMU's own comes along, too.
-    move.bind(target)
-    if bound is None and not move.has_more_to_touch:
-        move.groups.put_back()
-    return done
+    try:
+        # What is QEMU's own comes along, too.
+        move.bind(target)
+        if bound is None and not move.has_more_to_touch:
+            move.groups.put_back()
+    except HomenodeError as error:
+        # Its memory is there: that is not undone for what it may touch later.
+        return done, (Warned("not-bound", f"later memory may come from elsewhere: {error}"),)
+    return done, ()
 
 
 def _put_back(move: _Move, masks: Sequence[Masks]) -> str:

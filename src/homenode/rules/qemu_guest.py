@@ -52,6 +52,7 @@ def guest_of(  # noqa: PLR0913 - all that is known of a guest
         node_affinity=_bound(_affinity(config, host, hard, chosen), bound),
         virtual_nodes=_cells(config, host),
         page_kib=page_kib,
+        devices=tuple(device.address for device in config.devices),
     )
 
 
