@@ -15,7 +15,7 @@ from homenode.asking import ask, handed_over
 from homenode.drivers.start_notes import StartNotes, is_left_to_numad
 from homenode.formats import libvirt_xml
 from homenode.formats.libvirt_xml import DomainXml
-from homenode.local_host import LocalHost
+from homenode.local_host import LocalHost, Question
 from homenode.rules.libvirt_config import names_nodes, without_nodes
 
 OPERATIONS = ("prepare", "started", "release", "migrate", "restore")
@@ -53,7 +53,7 @@ def _placed_anew(here: LocalHost, config: DomainXml) -> str:
     bare = without_nodes(config)
     ledger = here.ledger
     with ledger.lock():
-        decided = here.decide(lambda host: ask(bare, host), ledger)
+        decided = here.decide(lambda host: Question(*ask(bare, host)[:2]), ledger)
     if not decided.decision.fits:
         # It has to go somewhere, and the numbers of another host are worse than none.
         return bare.text

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from time import monotonic
 from typing import NamedTuple
 
-from homenode.asking import Asked
 from homenode.bitmap import NodeMap
 from homenode.claims import (
     PENDING_S,
@@ -24,11 +23,19 @@ from homenode.guest import Guest, GuestRequest
 from homenode.host import Host
 from homenode.ledger import Ledger
 from homenode.placement import Decision, View, place
+from homenode.placement.policies import Policy
 from homenode.rules.qemu_guest import with_commitments
 
 LEDGER = "run/homenode/ledger.json"
 WAIT_S = 4.0
 """How long to wait for others that decide, some 100 ms each; a guest is not kept waiting longer."""
+
+
+class Question(NamedTuple):
+    """A guest that is wanted, and the policy that decides where it goes."""
+
+    request: GuestRequest
+    policy: Policy
 
 
 class Decided(NamedTuple):
@@ -60,14 +67,13 @@ class LocalHost(NamedTuple):
         """Return the guests that run on it."""
         return running_guests(host, root=self.root).guests
 
-    def decide(self, asking: Callable[[Host], Asked], ledger: Ledger) -> Decided:
+    def decide(self, asking: Callable[[Host], Question], ledger: Ledger) -> Decided:
         """Decide where a guest goes, and claim its memory there; only under the ledger's lock."""
         host = self.host()
         guests = self.guests(host)
         held = ledger.holding(guests)
         host = with_commitments(host, unclaimed(guests, held))
-        asked = asking(host)
-        request = asked.request
+        request, policy = asking(host)
         claims = tuple(
             claim for claim in held if request.uuid is None or claim.uuid != request.uuid
         )
@@ -78,7 +84,7 @@ class LocalHost(NamedTuple):
             outstanding_kib(claims, others),
             outstanding_huge_kib=outstanding_huge_kib(claims, others),
         )
-        decision = place(view, request, asked.policy, clock=monotonic)
+        decision = place(view, request, policy, clock=monotonic)
         if decision.fits:
             last = max((guest.id or 0 for guest in guests), default=0)
             ledger.replace((*claims, _claim(request, decision, ledger, after_id=last)))

@@ -12,7 +12,6 @@ the next guest that is asked about a second later counts with it.
 
 from typing import NamedTuple
 
-from homenode.asking import Asked, ask
 from homenode.bitmap import NodeMap
 from homenode.drivers import start_notes
 from homenode.drivers.start_notes import StartNotes
@@ -20,7 +19,7 @@ from homenode.errors import HomenodeError
 from homenode.formats.libvirt_xml import DomainXml
 from homenode.guest import GuestRequest
 from homenode.host import Host
-from homenode.local_host import LocalHost, nodes_of
+from homenode.local_host import LocalHost, Question, nodes_of
 from homenode.placement.policies import DEFAULT, policy
 from homenode.rules.qemu import overhead_kib
 
@@ -49,16 +48,18 @@ def advise(here: LocalHost, asked: start_notes.Asked) -> Advice:
     ledger = here.ledger
     with ledger.lock():
         note = StartNotes(here.root, here.clock).take(asked)
-        decision = here.decide(lambda host: _asked(note, asked, host), ledger).decision
+        decision = here.decide(lambda host: _question(note, asked, host), ledger).decision
     name = f"{note.name}: " if note is not None else ""
     if not decision.fits:
         return Advice(every_node(here.host()), f"{name}{decision.reason}", fits=False)
     return Advice(nodes_of(decision), f"{name}{decision.reason}", fits=True)
 
 
-def _asked(note: DomainXml | None, asked: start_notes.Asked, host: Host) -> Asked:
+def _question(note: DomainXml | None, asked: start_notes.Asked, host: Host) -> Question:
     if note is not None:
-        return ask(note, host)
+        from homenode.asking import ask  # noqa: PLC0415 - it reads files of all kinds
+
+        return Question(*ask(note, host)[:2])
     own_kib = (asked.mib or 0) << 10
     request = GuestRequest(
         "(asked of numad)",
@@ -66,7 +67,7 @@ def _asked(note: DomainXml | None, asked: start_notes.Asked, host: Host) -> Aske
         own_kib + overhead_kib(own_kib, _SMALL_KIB),
         guest_memory_kib=own_kib,
     )
-    return Asked(request, policy(DEFAULT), ())
+    return Question(request, policy(DEFAULT))
 
 
 def every_node(host: Host) -> NodeMap:
