@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from homenode.bitmap import CpuMap
+from homenode.bitmap import CpuMap, NodeMap
 from homenode.claims import Claim, moved, outstanding_huge_kib, outstanding_kib, reconciled
 from homenode.errors import HomenodeError
 from homenode.guest import Guest, MemoryByNode, Vcpu
@@ -282,3 +282,54 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
         ledger_at(tmp_path / "file/x").lock(),
     ):
         pytest.fail("there is no such folder")
+
+
+@given(st.permutations(range(4)), st.integers(0, 4))
+def test_equal_guests_that_got_each_others_answer_exchange_their_claims(nodes, there):
+    # libvirt asks for a size: which of several equal guests an answer went to is seen later.
+    claims = [
+        Claim(f"u{number}", f"g{number}", 2, {number: 300 << 10}, "boot", expires_at=100.0)
+        for number in range(4)
+    ]
+    guests = [
+        Guest(
+            f"g{number}",
+            vcpus=tuple(Vcpu(vcpu, CpuMap([vcpu]), CpuMap([vcpu])) for vcpu in range(2)),
+            id=number + 1,
+            uuid=f"u{number}",
+            state="building",
+            memory_kib=300 << 10,
+            node_affinity=NodeMap([nodes[number]]),
+            memory_by_node=MemoryByNode({}, "a test"),
+        )
+        for number in range(there)
+    ]
+    held = reconciled(claims, guests, now=0.0, boot_id="boot")
+    by_uuid = {claim.uuid: set(claim.memory_kib) for claim in held}
+    assert all(by_uuid[guest.uuid] == set(guest.node_affinity) for guest in guests)
+    assert sorted(node for claim in held for node in claim.memory_kib) == [0, 1, 2, 3]
+    assert reconciled(held, guests, now=0.0, boot_id="boot") == held
+
+
+def test_claims_of_guests_by_size_are_adopted_by_who_is_on_their_nodes():
+    claims = [
+        Claim(None, "asked", 1, {node: 300 << 10}, "boot", expires_at=100.0, after_id=0)
+        for node in range(3)
+    ]
+    guests = [
+        Guest(
+            f"g{node}",
+            vcpus=(Vcpu(0, CpuMap([node]), CpuMap([node])),),
+            id=9 - node,
+            uuid=f"u{node}",
+            memory_kib=300 << 10,
+            node_affinity=NodeMap([node]),
+        )
+        for node in (2, 1)
+    ]
+    held = reconciled(claims, guests, now=0.0, boot_id="boot")
+    assert {claim.uuid: set(claim.memory_kib) for claim in held} == {
+        None: {0},
+        "u1": {1},
+        "u2": {2},
+    }

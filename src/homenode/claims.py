@@ -117,34 +117,69 @@ def reconciled(
 
     Applied to its own result it changes nothing.
     """
-    held = [claim for claim in claims if claim.boot_id == boot_id]
+    held = _exchanged([claim for claim in claims if claim.boot_id == boot_id], guests)
     taken = {claim.uuid for claim in held}
+    by_size = _by_size([claim for claim in held if claim.uuid is None], guests, taken)
     kept = []
     for claim in held:
-        guest = _guest_of(claim, guests, taken)
+        uuid = claim.uuid or by_size.get(id(claim))
+        guest = next((guest for guest in guests if uuid and guest.uuid == uuid), None)
         if guest is not None:
-            taken.add(guest.uuid)
             kept.append(_met(claim._replace(uuid=guest.uuid), guest))
         elif claim.state == "pending" and now < claim.expires_at:
             kept.append(claim)
     return tuple(kept)
 
 
-def _guest_of(claim: Claim, guests: Sequence[Guest], taken: set[str | None]) -> Guest | None:
-    if claim.uuid is not None:
-        return next((guest for guest in guests if guest.uuid == claim.uuid), None)
-    key = (claim.vcpus, sum(claim.memory_kib.values()) >> 10)
-    return next(
-        (
-            guest
-            for guest in guests
-            if guest.uuid is not None
-            and guest.uuid not in taken
-            and (guest.id or 0) > claim.after_id
-            and (len(guest.vcpus), (guest.memory_kib or 0) >> 10) == key
-        ),
-        None,
-    )
+def _exchanged(claims: list[Claim], guests: Sequence[Guest]) -> list[Claim]:
+    """Let guests of one size whose claims are on each other's nodes exchange them.
+
+    Who asks for a size (libvirt, in numad's place) may give the answer to another guest of that
+    size; where each went is seen when it is there.
+    """
+    affinity = {guest.uuid: guest.node_affinity for guest in guests}
+    claims = list(claims)
+    for at, claim in enumerate(claims):
+        home = affinity.get(claim.uuid) if claim.state == "pending" else None
+        if claim.uuid is None or home is None or home == NodeMap(claim.memory_kib):
+            continue
+        for other_at, other in enumerate(claims):
+            strange = affinity.get(other.uuid) != home
+            same = other.state == "pending" and _size(other) == _size(claim)
+            if other_at != at and strange and same and NodeMap(other.memory_kib) == home:
+                claims[at] = claim._replace(memory_kib=other.memory_kib)
+                claims[other_at] = other._replace(memory_kib=claim.memory_kib)
+                break
+    return claims
+
+
+def _size(claim: Claim) -> tuple[int, int, int]:
+    return claim.vcpus, claim.page_kib, sum(claim.memory_kib.values()) >> 10
+
+
+def _by_size(
+    claims: Sequence[Claim], guests: Sequence[Guest], taken: set[str | None]
+) -> dict[int, str]:
+    """Return the uuid of the guest that each claim without one is taken for, by its identity.
+
+    The first guest of its size, but one that is on the claim's nodes before all others.
+    """
+    found: dict[int, str] = {}
+    for exact in (True, False):
+        for claim in claims:
+            key = claim.vcpus, sum(claim.memory_kib.values()) >> 10
+            for guest in guests if id(claim) not in found else ():
+                there = not exact or guest.node_affinity == NodeMap(claim.memory_kib)
+                new = guest.uuid is not None and guest.uuid not in taken
+                if new and there and (guest.id or 0) > claim.after_id and _key(guest) == key:
+                    found[id(claim)] = str(guest.uuid)
+                    taken.add(guest.uuid)
+                    break
+    return found
+
+
+def _key(guest: Guest) -> tuple[int, int]:
+    return len(guest.vcpus), (guest.memory_kib or 0) >> 10
 
 
 def _met(claim: Claim, guest: Guest) -> Claim:
