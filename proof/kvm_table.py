@@ -98,6 +98,11 @@ def _seen(lab: Lab, name: str, size: int) -> Seen:
     return Seen(numa_maps.sum_kib(ram), tuple(cpus))
 
 
+def killed(lab: Lab) -> int:
+    """Return how many processes the kernel has killed for want of memory."""
+    return int(lab.run("sed -n 's/^oom_kill //p' /proc/vmstat", check=True).stdout)
+
+
 def storm(lab: Lab, tool: str) -> Made:
     """Start eight guests with placement="auto" at once."""
     install(lab, tool)
@@ -139,12 +144,8 @@ def full(lab: Lab, tool: str) -> Made:
     for name, size in sizes.items():
         file = put(lab, name, memory=size, vcpus=1, placement=placement)
         refused += lab.run(f"{command} {file}", timeout_s=600).status != 0
-    killed = lab.run(
-        "dmesg | sed -n 's/.*Killed process [0-9]* (\\([^)]*\\)).*/\\1/p'"
-    ).stdout.split()
     seen = look(lab, sizes)
-    words = f"{refused} refused; killed by the kernel: {' '.join(killed) or 'none'}"
-    return Made(seen, len(sizes), words)
+    return Made(seen, len(sizes), f"{refused} refused")
 
 
 def moved(lab: Lab, tool: str) -> Made:
@@ -229,8 +230,11 @@ def measured(rows: Sequence[str]) -> list[str]:
             for row in (row for row in rows if ROWS[row][2] == topology):
                 for tool in TOOLS:
                     lab.clean()
-                    lab.run("dmesg -C")
-                    lines.append(line(row, tool, ROWS[row][1](lab, tool)))
+                    before = killed(lab)
+                    made = ROWS[row][1](lab, tool)
+                    ended = f"kernel killed {killed(lab) - before}"
+                    remark = "; ".join(filter(None, (made.remark, ended)))
+                    lines.append(line(row, tool, made._replace(remark=remark)))
                     print(lines[-1], file=sys.stderr)
     finally:
         lab.stop()

@@ -56,6 +56,19 @@ def test_two_equal_guests_that_start_at_once_land_apart(in_place):
     assert {guest["name"]: guest["match"] for guest in seen} == {"a": 100, "b": 100}
 
 
+def test_a_storm_of_guests_fills_every_node_and_no_more(in_place):
+    names = [f"s{number}" for number in range(8)]
+    for name in names:
+        put(in_place, name)
+    count = "sed -n 's/^oom_kill //p' /proc/vmstat"
+    before = in_place.run(count).stdout
+    start = " & ".join(f"virsh -q create {name}.xml" for name in names)
+    in_place.run(f"{start} & wait", timeout_s=600, check=True)
+    assert sorted(in_place.run("virsh -q list --name").stdout.split()) == names
+    assert sorted(advised(in_place, name) for name in names) == sorted("00112233")
+    assert in_place.run(count).stdout == before
+
+
 def test_a_claim_is_confirmed_at_the_start_and_ends_with_its_guest(in_place):
     in_place.run(f"virsh -q create {put(in_place, 'g')}", timeout_s=300, check=True)
     claim = claims(in_place)["g"]

@@ -70,6 +70,9 @@ def run(arguments: list[str]) -> int:
 
 def console() -> None:
     """Be the console script."""
+    import gc  # noqa: PLC0415 - as in homenode.cli.main
+
+    gc.disable()
     try:
         status = run(sys.argv[1:])
         sys.stdout.flush()

@@ -78,7 +78,7 @@ class Lab(Machine):
         cpu: str = CPU,
         accel: str = ACCELERATOR,
         qemu_args: Sequence[str] = (),
-        timeout: float = 120,
+        timeout: float = 90,
     ) -> float:
         """Boot; return the seconds that it took. ``arguments`` are more of the kernel's.
 
@@ -113,7 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     start.add_argument("--append", default="", help="more parameters of the kernel")
     start.add_argument("--cpu", default=CPU)
     start.add_argument("--accel", default=ACCELERATOR)
-    start.add_argument("--timeout", type=int, default=120, help="seconds")
+    start.add_argument("--timeout", type=int, default=90, help="seconds")
     add_verbs(verbs)
     return parser
 
