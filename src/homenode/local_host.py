@@ -27,7 +27,7 @@ from homenode.placement.policies import Policy
 from homenode.rules.qemu_guest import with_commitments
 
 LEDGER = "run/homenode/ledger.json"
-WAIT_S = 8.0
+WAIT_S = 12.0
 """How long to wait for others that decide, some 100 ms each; a guest is not kept waiting longer."""
 
 

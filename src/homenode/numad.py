@@ -45,9 +45,12 @@ def parse(text: str) -> start_notes.Asked:
 
 def advise(here: LocalHost, asked: start_notes.Asked) -> Advice:
     """Return where a guest that libvirt asks about should go, with its memory claimed there."""
-    ledger = here.ledger
+    ledger, notes = here.ledger, StartNotes(here.root, here.clock)
+    if notes.there_are_any:
+        # What is imported to read one is, before others have to wait for it.
+        import homenode.asking  # noqa: F401, PLC0415 - as in _question
     with ledger.lock():
-        note = StartNotes(here.root, here.clock).take(asked)
+        note = notes.take(asked)
         decision = here.decide(lambda host: _question(note, asked, host), ledger).decision
     name = f"{note.name}: " if note is not None else ""
     if not decision.fits:

@@ -19,7 +19,7 @@ LARGEST_BYTES = 64 << 20
 """A state file that is larger is not ours: it is refused, not read."""
 
 _FIRST_PAUSE_S = 0.001
-_LONGEST_PAUSE_S = 0.25
+_LONGEST_PAUSE_S = 0.05
 
 
 class Storage(Protocol):

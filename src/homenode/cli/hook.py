@@ -23,7 +23,7 @@ examples:
 """
 
 _LARGEST = 8 << 20
-DEADLINE_S = 12.0
+DEADLINE_S = 15.0
 
 
 def run(arguments: list[str]) -> int:

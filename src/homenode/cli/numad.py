@@ -39,7 +39,7 @@ examples:
   time numad -w 4:8192
 """
 
-DEADLINE_S = 12.0
+DEADLINE_S = 15.0
 """Then all nodes are printed. An answer takes 0.1 s, and each that comes before it as much."""
 
 _REAL = "/usr/bin/numad.distrib"

@@ -56,6 +56,11 @@ class StartNotes:
                 return config
         return None
 
+    @property
+    def there_are_any(self) -> bool:
+        """Whether anyone has left a note."""
+        return bool(self._tree.names(FOLDER))
+
     def drop(self, uuid: str) -> None:
         """Remove the note of a guest, if there is one."""
         self._remove(f"{FOLDER}/{uuid}.xml")
