@@ -4,39 +4,9 @@
     def test_something(lab): ...
 
 The marker names the topology of tests/labs/kvm/topologies.json and the options of ``Lab.start``.
-See tests/labs/common/booting.py.
 """
 
-import pytest
-from booting import Labs, by_lab, stop_orphans, wanted
+from booting import of
 from kvmlab import Lab
 
-MARK = "kvm"
-
-
-def pytest_configure(config):
-    config.addinivalue_line(
-        "markers", f"{MARK}(topology, **options): the lab that the test runs on, as for Lab.start"
-    )
-
-
-def pytest_collection_modifyitems(items):
-    by_lab(items, MARK)
-
-
-@pytest.fixture(scope="session")
-def lab_of():
-    """Boot (or go on with) the lab of a topology and options; stop any other."""
-    stop_orphans(Lab)
-    labs = Labs(Lab)
-    yield labs
-    labs.stop()
-
-
-@pytest.fixture
-def lab(request, lab_of):
-    """Give the lab that the test's marker names, cleaned."""
-    topology, options = wanted(request.node, MARK)
-    booted = lab_of(topology, **options)
-    booted.clean()
-    return booted
+pytest_configure, pytest_collection_modifyitems, lab_of, lab = of(Lab, "kvm")

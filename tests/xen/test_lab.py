@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import wire
-from lab import Lab, LabError, topology_of
+from lab import Lab, LabError
 
 MIB = 1 << 20
 CLIENTS = wire.PORTS - 1  # one port is left to look through
@@ -205,7 +205,7 @@ def rows(text, first, last):
     [pytest.param(name, marks=pytest.mark.xen(name)) for name in ("n4", "smt2", "uneven4")],
 )
 def test_xen_has_the_topology_that_was_asked_for(lab, name):
-    topology = topology_of(name)
+    topology = lab.topology_of(name)
     text = lab.run(["xl", "info", "-n"], check=True).stdout
     cpus = rows(text, "cpu_topology", "device topology")
     nodes = rows(text, "numa_info", "xen_major")

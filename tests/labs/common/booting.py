@@ -92,3 +92,37 @@ def stop_orphans(kind):
             if prefix and not Path(f"/proc/{owner}").exists():
                 kind(f"{NAME}{kind.kind}-{owner}").stop()
                 shutil.rmtree(entry.path)
+
+
+def of(kind, mark):
+    """Return what a conftest has: two of pytest's hooks, and the fixtures ``lab_of`` and ``lab``.
+
+    `kind` is the class of the labs, `mark` the name of the marker.
+    """
+
+    def pytest_configure(config):
+        config.addinivalue_line(
+            "markers",
+            f"{mark}(topology, **options): the lab that the test runs on, as for Lab.start",
+        )
+
+    def pytest_collection_modifyitems(items):
+        by_lab(items, mark)
+
+    @pytest.fixture(scope="session")
+    def lab_of():
+        """Boot (or go on with) the lab of a topology and options; stop any other."""
+        stop_orphans(kind)
+        labs = Labs(kind)
+        yield labs
+        labs.stop()
+
+    @pytest.fixture
+    def lab(request, lab_of):
+        """Give the lab that the test's marker names, cleaned."""
+        topology, options = wanted(request.node, mark)
+        booted = lab_of(topology, **options)
+        booted.clean()
+        return booted
+
+    return pytest_configure, pytest_collection_modifyitems, lab_of, lab
