@@ -265,3 +265,61 @@ def test_a_daemon_that_goes_away_is_told_of(lab):
     assert told.startswith("3 qemu:///system: libvirtd went away")
     lab.run("rm -f /run/libvirtd.pid; libvirtd --daemon", check=True)
     assert "running" in lab.run("virsh -q list").stdout
+
+
+def test_who_may_not_is_told_so_in_one_line(lab):
+    as_other = "su -s /bin/sh libvirt-qemu -c"
+    # Whoever may ask libvirt may look, though the ledger is root's.
+    lab.run("mkdir -p -m 700 /run/homenode; touch /run/homenode/ledger.json", check=True)
+    assert lab.run(f"{as_other} 'homenode list -c qemu:///system'").status == 0
+    file = put(lab, "g")
+    lab.run(f"cp {file} /tmp/g.xml; chmod 644 /tmp/g.xml", check=True)
+    refused = lab.run(f"{as_other} 'homenode create -c qemu:///system /tmp/g.xml'")
+    assert refused.status == 2
+    assert len(refused.stderr.splitlines()) == 1
+    assert "/run/homenode/ledger.json" in refused.stderr
+    assert lab.run("virsh -q list --all").stdout.strip() == ""
+    lab.run("chmod 700 /run/libvirt/libvirt-sock", check=True)
+    try:
+        told = lab.run(f"{as_other} 'homenode list -c qemu:///system'")
+    finally:
+        lab.run("chmod 777 /run/libvirt/libvirt-sock", check=True)
+    assert told.status == 3
+    assert len(told.stderr.splitlines()) == 1
+    assert "root, or a member of the group libvirt, may" in told.stderr
+    asked = lab.run(f"{as_other} 'homenode-numad -w 1:64'")
+    assert (asked.status, asked.stdout) == (0, "0,1,2,3\n")
+
+
+@pytest.mark.kvm("n2", arguments="lab.nocgroup")
+def test_without_control_groups_memory_follows_all_the_same(lab):
+    bound = "<memory mode='strict' nodeset='0'/>"
+    lab.run(f"virsh -q create {put(lab, 'g', memory=100, numatune=bound)}", check=True)
+    assert listed(lab, "g")["memory"] is None
+    lab.run("homenode affinity g 1", timeout_s=300, check=True)
+    assert ram_of(lab, "g") == {1: 100 * MIB}
+    assert "no-cpuset" in lab.run("homenode doctor").stdout
+
+
+@pytest.mark.kvm("n2", arguments="lab.cgroup1")
+def test_version_1_of_control_groups_is_understood(lab):
+    bound = "<memory mode='strict' nodeset='0'/>"
+    lab.run(f"virsh -q create {put(lab, 'g', memory=100, numatune=bound)}", check=True)
+    told = {share["node"]: share["kib"] for share in listed(lab, "g")["memory"]}
+    assert told[0] >= 100 * MIB
+    lab.run("homenode affinity g 1", timeout_s=300, check=True)
+    assert ram_of(lab, "g") == {1: 100 * MIB}
+    assert listed(lab, "g")["node_affinity"] == [1]
+
+
+def test_what_is_wrong_with_the_host_is_told_with_its_remedy(lab):
+    pool = "/sys/devices/system/node/node2/hugepages/hugepages-2048kB/nr_hugepages"
+    lab.run(f"echo 8 >{pool}; echo 1 >/sys/kernel/mm/ksm/run; (numad -i 15 &)", check=True)
+    lab.run(f"virsh -q define {put(lab, 'auto', placement='auto')}", check=True)
+    try:
+        told = json.loads(lab.run("homenode doctor --json").stdout)["findings"]
+    finally:
+        lab.run("echo 0 >/sys/kernel/mm/ksm/run; pkill -x numad; sleep 0.5")
+    mend = {one["code"]: one["remedy"] for one in told if one["state"] == "mend"}
+    assert set(mend) == {"pool-on-one-node", "ksm-across-nodes", "numad-running", "numad-program"}
+    assert all(mend.values())
