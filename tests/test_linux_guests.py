@@ -229,3 +229,13 @@ def test_usable_memory_leaves_out_what_is_still_to_be_touched_and_nothing_twice(
     assert host.nodes_by_id[0].touched_kib == 200
     assert host.nodes_by_id[0].usable_kib == max(0, 1000 - 400 - extra)
     assert host.nodes_by_id[1].usable_kib == 1000
+
+
+def test_where_nobody_tells_what_guests_have_it_is_not_counted_twice():
+    guest = Guest("g", max_memory_kib=900, node_affinity=NodeMap([0]))
+    # It has all of it: the node has 1000 of 2000 free, and the guest is what is missing.
+    host = with_commitments(two_nodes(), [guest])
+    extra = overhead_kib(900, 4)
+    assert host.nodes_by_id[0].touched_kib is None
+    assert host.nodes_by_id[0].usable_kib == max(0, min(1000, 2000 - 900 - extra))
+    assert host.nodes_by_id[1].usable_kib == 1000

@@ -461,7 +461,7 @@ def _settled(
         after = driver.snapshot("guests")
         try:
             with ledger.lock():
-                found = _met(ledger, new, after, serial=serial)
+                found = _met(ledger, new, after, serial=serial, stays=not driver.abilities.moves)
         except HomenodeError as error:
             # The guests run: a ledger that is in the way is no reason to call that a failure.
             warned = Warned("claim-not-settled", str(error))
@@ -483,12 +483,15 @@ def _there(planned: Planned, after: Snapshot) -> Guest | None:
 
 
 def _met(
-    ledger: Ledger, new: Sequence[Planned], after: Snapshot, *, serial: int
+    ledger: Ledger, new: Sequence[Planned], after: Snapshot, *, serial: int, stays: bool
 ) -> dict[str | None, Created]:
-    """Settle the claims of new guests; only under the ledger's lock."""
+    """Settle the claims of new guests; only under the ledger's lock.
+
+    What free memory tells of where theirs went is remembered, which is for memory that `stays`.
+    """
     entries = ledger.entries()
     raced = _raced(new, after, entries)
-    quiet = entries.serial == serial and not raced and _alone(new[0])
+    quiet = stays and entries.serial == serial and not raced and _alone(new[0])
     guests = {planned.request.uuid: _there(planned, after) for planned in new}
     memory: dict[str | None, MemoryByNode] = {}
     if quiet:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from homenode.bitmap import CpuMap, NodeMap
 from homenode.formats.libvirt_xml import DomainXml
 from homenode.guest import Guest, GuestState, MemoryByNode, Vcpu, VirtualNode
-from homenode.host import ORDINARY_PAGE_KIB, Host, Node
+from homenode.host import ORDINARY_PAGE_KIB, Host
 from homenode.placement.view import commitment_kib
 from homenode.rules.libvirt_request import page_kib_of, virtual_nodes_of
 from homenode.rules.qemu import overhead_kib
@@ -107,8 +107,10 @@ def part_sizes_kib(config: DomainXml) -> tuple[int, ...]:
 def with_commitments(host: Host, guests: Sequence[Guest]) -> Host:
     """Return the host with what these guests have of it, and may come to have, on each node.
 
-    QEMU's own memory is counted where the guest's is; it is part of what is seen of a guest.
+    QEMU's own memory is counted where the guest's is; it is part of what is seen of a guest. Where
+    nobody tells what one of them has, what all of them have already is unknown.
     """
+    known = all(guest.memory_by_node is not None for guest in guests)
     committed = dict.fromkeys(host.nodes_by_id, 0)
     touched = dict.fromkeys(host.nodes_by_id, 0)
     for guest in guests:
@@ -116,12 +118,13 @@ def with_commitments(host: Host, guests: Sequence[Guest]) -> Host:
             committed[node] = committed.get(node, 0) + kib
         for node, kib in _ordinary_kib(guest).items():
             touched[node] = touched.get(node, 0) + kib
-    nodes = [_with(node, committed[node.id], touched[node.id]) for node in host.nodes]
+    nodes = [
+        node._replace(
+            committed_kib=committed[node.id], touched_kib=touched[node.id] if known else None
+        )
+        for node in host.nodes
+    ]
     return host.replace(nodes=nodes)
-
-
-def _with(node: Node, committed_kib: int, touched_kib: int) -> Node:
-    return node._replace(committed_kib=committed_kib, touched_kib=touched_kib)
 
 
 def _ordinary_kib(guest: Guest) -> dict[int, int]:

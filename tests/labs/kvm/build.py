@@ -38,6 +38,7 @@ PACKAGES = [
     *("python3-libvirt", "python3-minimal", "libpython3.11-stdlib", "numactl", "numad"),
     *("busybox-static", "procps", "libc-bin"),
 ]
+FLOCK = "util-linux"
 # Depended on by packages, and never needed by the host while it runs.
 SKIPPED = re.compile(
     r"^(perl.*|libperl.*|lib.*-perl|usrmerge|dpkg|tar|debconf|adduser|passwd|iso-codes|media-types"
@@ -166,13 +167,15 @@ def build(target: Path, work: Path) -> Mapping[str, Path]:
     """Build the image into a folder; return the packages."""
     kernel = debian.kernel_package()
     names = [name for name in debian.closure(PACKAGES) if not SKIPPED.match(name)]
-    packages = debian.fetch([*names, kernel])
+    packages = debian.fetch(list(dict.fromkeys([*names, FLOCK, kernel])))
     root = work / "root"
     for folder in ("bin", "sbin", "lib", "lib64"):
         (root / "usr" / folder).mkdir(parents=True)
         (root / folder).symlink_to(f"usr/{folder}")
     for name in names:
         unpack_merged(packages[name], root)
+    debian.unpack(packages[FLOCK], work / "flock")
+    shutil.copy(work / "flock/usr/bin/flock", root / "usr/bin/flock")
     debian.unpack(packages[kernel], work / "kernel")
     (vmlinuz,) = (work / "kernel/boot").glob("vmlinuz-*")
     debian.extract_vmlinux(vmlinuz, target / "vmlinux")
