@@ -7,7 +7,6 @@ two differ only where a defect of libxl is named: it does not heed hard affinity
 """
 
 import random
-from pathlib import Path
 
 import pytest
 
@@ -18,7 +17,6 @@ from homenode.formats.xl_list import parse_list
 from homenode.placement import View, place, policy
 from homenode.rules.xen_request import request
 
-SSH = Path(__file__).parent.parent / "labs" / "xen" / "ssh"
 GUESTS = 9
 MOST_AT_ONCE = 5
 
@@ -26,7 +24,7 @@ MOST_AT_ONCE = 5
 @pytest.fixture
 def driver(lab, monkeypatch):
     """Return homenode's driver of the lab's host, from outside."""
-    monkeypatch.setenv("HOMENODE_SSH_COMMAND", str(SSH))
+    monkeypatch.setenv("HOMENODE_SSH_COMMAND", lab.ssh)
     gateway = SshGateway(lab.name)
     yield XenDriver(gateway, uri="xen+ssh://lab/")
     gateway.close()
