@@ -323,3 +323,38 @@ def test_what_is_wrong_with_the_host_is_told_with_its_remedy(lab):
     mend = {one["code"]: one["remedy"] for one in told if one["state"] == "mend"}
     assert set(mend) == {"pool-on-one-node", "ksm-across-nodes", "numad-running", "numad-program"}
     assert all(mend.values())
+
+
+CONVERGE = """
+import sys
+sys.path.insert(0, "/usr/lib/python3/dist-packages")
+from uuid import uuid4
+from homenode.asking import Overrides
+from homenode.bitmap import NodeMap
+from homenode.drivers.connect import driver_for
+from homenode.lifecycle import converged, create
+from homenode.placement.decision import Warned
+
+driver = driver_for("qemu:///system")
+text = open("/root/g.xml").read()
+made = create(driver, text, source="g.xml", overrides=Overrides(), new_uuid=lambda: str(uuid4()))
+(there,) = made.planned.decision.nodes
+other = (there + 1) % 4
+# As if it had been planned there, and come from where it is.
+shares = tuple(share._replace(node=other) for share in made.planned.decision.memory)
+decision = made.planned.decision._replace(nodes=NodeMap([other]), memory=shares)
+made = made._replace(
+    planned=made.planned._replace(decision=decision),
+    warnings=(Warned("memory-elsewhere", "not there"),),
+)
+done = converged(driver, made)
+print(other, [warned.code for warned in done.warnings])
+"""
+
+
+def test_memory_that_came_from_elsewhere_can_be_brought_where_it_was_planned(lab):
+    put(lab, "g", memory=100)
+    lab.put(CONVERGE.encode(), "/root/converge.py")
+    other, rest = lab.run("python3 converge.py", timeout_s=300, check=True).stdout.split(" ", 1)
+    assert "memory-elsewhere" not in rest
+    assert ram_of(lab, "g") == {int(other): 100 * MIB}
