@@ -358,3 +358,25 @@ def test_memory_that_came_from_elsewhere_can_be_brought_where_it_was_planned(lab
     other, rest = lab.run("python3 converge.py", timeout_s=300, check=True).stdout.split(" ", 1)
     assert "memory-elsewhere" not in rest
     assert ram_of(lab, "g") == {int(other): 100 * MIB}
+
+
+TERMINAL = """
+import os, pty, sys
+seen = b""
+def read(fd):
+    global seen
+    data = os.read(fd, 1024)
+    seen += data
+    return data
+pty.spawn(["homenode", "affinity", "g", "3", "--rate", "100MiB"], read)
+print(seen.count(b"moving g"), b"100 %" in seen or b"100%" in seen)
+"""
+
+
+def test_progress_is_shown_on_a_terminal(lab):
+    bound = "<memory mode='strict' nodeset='2'/>"
+    lab.run(f"virsh -q create {put(lab, 'g', memory=300, numatune=bound)}", check=True)
+    lab.put(TERMINAL.encode(), "/root/terminal.py")
+    shown = lab.run("python3 terminal.py </dev/null", timeout_s=300, check=True).stdout.split()
+    assert int(shown[-2]) > 5
+    assert ram_of(lab, "g") == {3: 300 * MIB}

@@ -175,7 +175,10 @@ def _rate_kib_s(text: str) -> int:
 
 
 class _Progress:
-    """Shows how much of the memory has been moved, on a terminal."""
+    """Shows how much of the memory has been moved, on a terminal.
+
+    Nothing is imported once pages move: a move is not to end because a bar cannot be drawn.
+    """
 
     def __init__(self, chosen: "Namespace") -> None:
         self._name = name_text(name_of(chosen.name))
@@ -183,21 +186,34 @@ class _Progress:
         self._task: TaskID | None = None
 
     def __enter__(self) -> "Callable[[int, int], None] | None":
-        return self._show if sys.stderr.isatty() else None
-
-    def _show(self, done_kib: int, all_kib: int) -> None:
-        if self._bar is None or self._task is None:
+        if not sys.stderr.isatty():
+            return None
+        try:
             from rich.console import Console  # noqa: PLC0415 - only where something is drawn
             from rich.progress import Progress  # noqa: PLC0415 - the same
+        except ImportError:
+            return self._print
+        self._bar = Progress(console=Console(stderr=True), transient=True)
+        return self._show
 
-            self._bar = Progress(console=Console(stderr=True), transient=True)
+    def _show(self, done_kib: int, all_kib: int) -> None:
+        if self._bar is None:
+            return
+        if self._task is None:
             self._task = self._bar.add_task(f"moving {self._name}", total=all_kib)
             self._bar.start()
         self._bar.update(self._task, completed=done_kib, total=all_kib)
 
+    def _print(self, done_kib: int, all_kib: int) -> None:
+        percent = done_kib * 100 // all_kib if all_kib else 100
+        sys.stderr.write(f"\rmoving {self._name}: {percent} %\x1b[K")
+        sys.stderr.flush()
+
     def __exit__(self, *_: object) -> None:
         if self._bar is not None:
             self._bar.stop()
+        elif sys.stderr.isatty():
+            sys.stderr.write("\r\x1b[K")
 
 
 def _nodes(text: str, seen: Snapshot) -> NodeMap:

@@ -169,6 +169,8 @@ class PageMover:
                     self._move_mapping(mapped, wanted, left, kib, stuck)
         except _FullError as full:
             raise NoRoomError(self._taken_back(str(full)), self._done_kib) from None
+        except HypervisorError as error:
+            raise HypervisorError(self._taken_back(error.message), hint=error.hint) from None
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
                 self._taken_back("interrupted while its pages were moved")
@@ -247,10 +249,13 @@ class PageMover:
         """Move everything back; return what is to be said of it."""
         reasons: dict[int, int] = {}
         staying = 0
-        for addresses, origin, page_kib in reversed(self._origins):
-            self._ask(addresses, origin, reasons)
-            where = self._where(addresses)
-            staying += sum(node >= 0 and node != origin for node in where) * page_kib
+        try:
+            for addresses, origin, page_kib in reversed(self._origins):
+                self._ask(addresses, origin, reasons)
+                where = self._where(addresses)
+                staying += sum(node >= 0 and node != origin for node in where) * page_kib
+        except HypervisorError as error:
+            return f"{why}; what had moved could not be moved back: {error.message}"
         self._origins.clear()
         if staying:
             return f"{why}; {staying >> 10} MiB of what had moved could not be moved back"
@@ -259,7 +264,10 @@ class PageMover:
     def _pace(self) -> None:
         self._process.check()
         if self._progress is not None:
-            self._progress(min(self._done_kib, self._all_kib), self._all_kib)
+            try:
+                self._progress(min(self._done_kib, self._all_kib), self._all_kib)
+            except OSError:
+                self._progress = None  # nobody looks any more: no reason to stop half-way
         if self._rate:
             due = self._began + self._done_kib / self._rate
             sleep(max(0.0, due - monotonic()))
