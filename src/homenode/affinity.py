@@ -15,7 +15,7 @@ from homenode.arrival import arrived
 from homenode.bitmap import CpuMap, NodeMap
 from homenode.claims import PENDING_S, Claim, outstanding_huge_kib, outstanding_kib
 from homenode.drivers.base import Abilities, Driver, Masks, Moving, Snapshot
-from homenode.errors import Conflict, DoesNotFit, HomenodeError
+from homenode.errors import Conflict, DoesNotFit, HomenodeError, HypervisorError
 from homenode.guest import Guest
 from homenode.holding import DRIFTING
 from homenode.host import ORDINARY_PAGE_KIB
@@ -126,7 +126,12 @@ def apply(
         told = _moved(driver, wanted, moving)
     else:
         driver.pin(guest, wanted.masks)
-    after = driver.snapshot("guests")
+    try:
+        after = driver.snapshot("guests")
+    except HypervisorError as error:
+        done = "moved" if moving is not None else "pinned"
+        text = f"{guest.name!r} is {done} as it was to be, and then: {error.message}"
+        raise HypervisorError(text, hint=error.hint) from None
     now = after.again(guest)
     if now is None:
         raise Conflict(f"{guest.name!r} is gone", hint="see homenode list")

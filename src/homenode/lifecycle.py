@@ -129,7 +129,8 @@ def create_all(  # noqa: PLR0913 - the driver and the files, and how
     is raised, and then none is.
     """
     configs = [_config(driver, text, source) for text, source in wanted]
-    uuids = [new_uuid() for _ in configs]
+    # Asked before the ledger is locked: libvirt may wait for whoever waits for that lock.
+    uuids = [_known_uuid(driver, config) or new_uuid() for config in configs]
     planning = partial(_plans, driver, overrides=overrides, keep_nodes=keep_nodes)
     ledger = driver.ledger
     if dry_run or ledger is None:
@@ -166,6 +167,10 @@ def _config(driver: Driver, text: str, source: str) -> GuestFile:
         hint = "homenode place tells where it would go, and --write puts that into the file"
         raise HomenodeError(f"{source}: {driver.uri} creates guests from {form}", hint=hint)
     return config
+
+
+def _known_uuid(driver: Driver, config: GuestFile) -> str | None:
+    return None if isinstance(config, GuestConfig) else driver.uuid_of(config.name)
 
 
 def _void(driver: Driver, ledger: Ledger) -> None:
@@ -348,9 +353,7 @@ def _plans(
     for config, uuid in zip(configs, uuids, strict=True):
         asked = ask(config, snapshot.host, overrides)
         _refuse_long_name(asked.request.name, config)
-        request = asked.request
-        known = request.uuid or (uuid and driver.uuid_of(request.name))
-        request = request._replace(uuid=known or uuid)
+        request = asked.request._replace(uuid=asked.request.uuid or uuid)
         claims = tuple(
             claim
             for claim in claims

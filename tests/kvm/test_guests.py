@@ -380,3 +380,18 @@ def test_progress_is_shown_on_a_terminal(lab):
     shown = lab.run("python3 terminal.py </dev/null", timeout_s=300, check=True).stdout.split()
     assert int(shown[-2]) > 5
     assert ram_of(lab, "g") == {3: 300 * MIB}
+
+
+def test_a_daemon_that_goes_away_during_a_move_stops_no_page(lab):
+    bound = "<memory mode='strict' nodeset='0'/>"
+    lab.run(f"virsh -q create {put(lab, 'g', memory=300, numatune=bound)}", check=True)
+    script = (
+        "homenode affinity g 2 --rate 40MiB & mover=$!; sleep 4;"
+        " kill -9 $(cat /run/libvirtd.pid); wait $mover; echo $?;"
+        " rm -f /run/libvirtd.pid; libvirtd --daemon; virsh -q list --name"
+    )
+    told = lab.run(script, timeout_s=300)
+    assert told.stdout.split() == ["3", "g"], told
+    assert len(told.stderr.splitlines()) == 1
+    assert "'g' is moved as it was to be, and then: " in told.stderr
+    assert ram_of(lab, "g") == {2: 300 * MIB}

@@ -180,3 +180,25 @@ def test_a_lock_that_another_holds_keeps_no_guest_waiting_for_long(in_place):
     told = in_place.run(f"{script}; kill $!", timeout_s=50)
     assert told.stdout == "0,1,2,3\n"
     assert time.monotonic() - began < 45
+
+
+SLOW = b"""#!/bin/sh
+[ "$1 $2" = "slow prepare" ] && sleep 40
+exec homenode hook libvirt "$@"
+"""
+
+
+def test_nobody_waits_for_a_guest_that_libvirt_keeps_locked(in_place):
+    # libvirt has a guest locked while its hook runs. Who decides does not ask about it, or those
+    # who wait for the ledger would wait for the hook.
+    in_place.put(SLOW, "/etc/libvirt/hooks/qemu.d/homenode", 0o755)
+    slow, other = put(in_place, "slow"), put(in_place, "other", placement="static")
+    script = (
+        f"virsh -q create {slow} & sleep 2; homenode create {other} >made & sleep 2;"
+        " numad -w 1:64; pgrep -c -x sleep; wait; cat made"
+    )
+    told = in_place.run(script, timeout_s=300)
+    node, sleeping = told.stdout.split()[:2]
+    assert node in "0123"
+    assert sleeping == "1"
+    assert "slow" in in_place.run("virsh -q list --name").stdout

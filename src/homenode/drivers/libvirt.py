@@ -126,9 +126,27 @@ class LibvirtDriver:
 
     # --- looking ---
 
-    def snapshot(self, look: Look = "full") -> Snapshot:  # noqa: ARG002 - all of it is cheap
-        """Look at the host and its guests, again if some came or went meanwhile."""
+    def snapshot(self, look: Look = "full") -> Snapshot:
+        """Look at the host and its guests, again if some came or went meanwhile.
+
+        For a decision (``creation``) this machine's files are read, and libvirt is not asked:
+        whoever decides has the ledger's lock, and libvirt keeps a guest locked while its hook, or
+        who answers as numad, waits for that. Each would wait for the other.
+        """
+        if look == "creation" and self.is_local and self._can_see_guests:
+            return self._seen_in_files()
         return self._seen(self._memory)
+
+    @property
+    def _can_see_guests(self) -> bool:
+        path = os.path.join(self.root, "run/libvirt/qemu")  # noqa: PTH118 - pathlib costs 5 ms
+        return "/session" not in self.uri and os.access(path, os.R_OK)
+
+    def _seen_in_files(self) -> Snapshot:
+        from homenode.drivers.linux_guests import running_guests  # noqa: PLC0415 - only here
+
+        host = self._this_machine()
+        return self._as_promised(host, running_guests(host, root=self.root).guests)
 
     def pages(self, *, force: bool = False) -> Snapshot:  # noqa: ARG002 - it holds up no host
         """Look where every page of the guests' memory is, by the page tables of their processes.
@@ -150,6 +168,9 @@ class LibvirtDriver:
             guests = [guest for one in before if (guest := self._guest(one, host, memory))]
             if {one.ID() for one in self._domains()} == {guest.id for guest in guests}:
                 break
+        return self._as_promised(host, guests)
+
+    def _as_promised(self, host: Host, guests: Sequence[Guest]) -> Snapshot:
         entries = self._entries()
         counted = unclaimed(guests, entries.claims)
         host = with_commitments(host, counted).replace(taken_at=self._clock())
@@ -183,11 +204,7 @@ class LibvirtDriver:
 
     def _host(self) -> Host:
         if self.is_local:
-            from homenode.drivers.trees import FolderTree, read_tree  # noqa: PLC0415 - only here
-
-            host = sysfs.parse(read_tree(FolderTree(self.root)), source=self.uri)
-            kind = self.link.do("ask what it is", self.link.connection.getType)
-            return host.replace(hypervisor=f"{kind} by libvirt")
+            return self._this_machine()
         connection = self.link.connection
         text = self.link.do("look at the host", connection.getCapabilities)
         described = libvirt_capabilities.parse(text, source=self.uri)
@@ -198,6 +215,12 @@ class LibvirtDriver:
             if pages:
                 free[node.id] = pages[node.id]
         return libvirt_capabilities.parse(text, source=self.uri, free=free)
+
+    def _this_machine(self) -> Host:
+        from homenode.drivers.trees import FolderTree, read_tree  # noqa: PLC0415 - only here
+
+        host = sysfs.parse(read_tree(FolderTree(self.root)), source=self.uri)
+        return host.replace(hypervisor="QEMU by libvirt")
 
     def _guest(
         self,
