@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 else:
     GuestFile = object  # not in quotes: see homenode.placement.problem
 
+_LOOKS = 3
+"""After so many, what is promised meanwhile counts as it is: there is a host that never rests."""
+
 LONGEST_NAME_BYTES = 4096 - 64
 """XENSTORE_PAYLOAD_MAX (Xen, public/io/xs_wire.h), less the path that the name is written to."""
 
@@ -140,10 +143,11 @@ def create_all(  # noqa: PLR0913 - the driver and the files, and how
             driver.create(*plans[0][1:5])
         return tuple(Created(planned, None, planned.warnings) for planned in plans)
     try:
-        plans, serial = _promised(ledger, partial(planning, configs, uuids))
+        plans, serial = _promised(driver, ledger, partial(planning, configs, uuids))
         for at, planned in enumerate(plans):
             if not planned.decision.fits:
-                again = partial(_promised, ledger, partial(planning, [configs[at]], [uuids[at]]))
+                one = partial(planning, [configs[at]], [uuids[at]])
+                again = partial(_promised, driver, ledger, one)
                 plans[at], serial = _with_room(driver, planned, again, serial=serial)
         errors = _built(driver, ledger, plans, jobs=jobs)
         outcomes = _settled(driver, ledger, plans, errors, serial=serial)
@@ -188,22 +192,38 @@ def _void(driver: Driver, ledger: Ledger) -> None:
         return  # they end by their expiry
 
 
-def _promised(ledger: Ledger, planning: Callable[[], list[Planned]]) -> tuple[list[Planned], int]:
+def _promised(
+    driver: Driver, ledger: Ledger, planning: Callable[..., list[Planned]]
+) -> tuple[list[Planned], int]:
     """Look, decide and claim in one critical section.
 
-    Returns the plans, and the ledger's count of claims with those that were made.
+    Where looking may wait for someone who waits for the ledger, one looks before, and again if
+    anything was promised meanwhile. Returns the plans, and the ledger's count of claims with those
+    that were made.
     """
+    looks = 0
+    while driver.abilities.waits:
+        before, seen = ledger.entries(), driver.snapshot("creation")
+        looks += 1
+        with ledger.lock():
+            if ledger.entries() == before or looks == _LOOKS:
+                return _claimed(ledger, partial(planning, seen=seen))
     with ledger.lock():
-        plans = planning()
-        held_before = plans[0].claims
-        made = [_claim(planned, ledger) for planned in plans if planned.decision.fits]
-        try:
-            if made:
-                ledger.replace((*held_before, *made))
-            return plans, ledger.entries().serial
-        except BaseException:
-            ledger.replace(held_before)
-            raise
+        return _claimed(ledger, planning)
+
+
+def _claimed(ledger: Ledger, planning: Callable[[], list[Planned]]) -> tuple[list[Planned], int]:
+    """Decide and claim; only under the ledger's lock."""
+    plans = planning()
+    held_before = plans[0].claims
+    made = [_claim(planned, ledger) for planned in plans if planned.decision.fits]
+    try:
+        if made:
+            ledger.replace((*held_before, *made))
+        return plans, ledger.entries().serial
+    except BaseException:
+        ledger.replace(held_before)
+        raise
 
 
 def _with_room(
@@ -337,16 +357,17 @@ def destroy(driver: Driver, guest: Guest) -> None:
         driver.ledger.drop(guest.uuid)
 
 
-def _plans(
+def _plans(  # noqa: PLR0913 - what is wanted, and how
     driver: Driver,
     configs: Sequence[GuestFile],
     uuids: Sequence[str],
     *,
     overrides: Overrides,
     keep_nodes: bool,
+    seen: Snapshot | None = None,
 ) -> list[Planned]:
     """Decide on all of them in one look, each with the claims of those before it."""
-    snapshot = driver.snapshot("creation")
+    snapshot = driver.snapshot("creation") if seen is None else seen
     ledger = driver.ledger
     claims = () if ledger is None else ledger.holding(snapshot.guests)
     plans: list[Planned] = []

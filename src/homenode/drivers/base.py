@@ -54,12 +54,14 @@ class Abilities(NamedTuple):
 
     `files` is the form of the guests' files that it takes. `prefers` is whether vcpus can prefer
     cpus (soft affinity); if not, they are held to them. `moves` is whether memory can follow a
-    guest on-line, so that changing its affinity brings it along.
+    guest on-line, so that changing its affinity brings it along. `waits` is whether looking may
+    wait for someone who waits for the ledger: then one looks before that is locked.
     """
 
     files: Literal["xl", "libvirt"] = "xl"
     prefers: bool = True
     moves: bool = False
+    waits: bool = False
 
 
 class Moving(NamedTuple):

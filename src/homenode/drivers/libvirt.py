@@ -60,8 +60,6 @@ class LibvirtDriver:
     `root` is where the files of this machine are.
     """
 
-    abilities = Abilities(files="libvirt", prefers=False, moves=True)
-
     def __init__(self, uri: str, *, root: str = "/", clock: Callable[[], float] = time) -> None:
         self.uri = uri
         self.root = root
@@ -75,6 +73,12 @@ class LibvirtDriver:
         if self._link is None:
             self._link = opened(self.uri)
         return self._link
+
+    @property
+    def abilities(self) -> Abilities:
+        """What libvirt can do; that of this machine need not be asked about its guests."""
+        waits = not (self.is_local and self._can_see_guests)
+        return Abilities(files="libvirt", prefers=False, moves=True, waits=waits)
 
     @property
     def is_local(self) -> bool:
