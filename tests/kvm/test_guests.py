@@ -26,6 +26,12 @@ def listed(lab, name):
     return next(guest for guest in told["guests"] if guest["name"] == name)
 
 
+def once_pages_are_on(node, name):
+    """Return shell that waits until pages of a guest's memory have come to a node."""
+    maps = f"/proc/$(cat /run/libvirt/qemu/{name}.pid)/numa_maps"
+    return f"until grep -qE 'bind.* anon=.* N{node}=' {maps}; do sleep 0.1; done;"
+
+
 def policies(lab, name):
     maps = lab.run(f"cat /proc/$(cat /run/libvirt/qemu/{name}.pid)/numa_maps", check=True).stdout
     return {
@@ -164,7 +170,7 @@ def test_a_move_that_fails_half_way_is_undone(lab):
     lab.put(f"{hog}time.sleep(60)\n".encode(), "/root/hog.py")
     # It goes slowly enough for another to fill the node meanwhile.
     script = (
-        "homenode affinity big 3 --rate 40MiB 2>err & mover=$!; sleep 3;"
+        f"homenode affinity big 3 --rate 20MiB 2>err & mover=$!; {once_pages_are_on(3, 'big')}"
         " numactl --membind=3 python3 hog.py & hog=$!; wait $mover; echo $?; kill $hog; cat err"
     )
     told = lab.run(script, timeout_s=300).stdout.splitlines()
@@ -180,7 +186,10 @@ def test_a_move_that_fails_half_way_is_undone(lab):
 def test_being_interrupted_moves_back(lab):
     bound = "<memory mode='strict' nodeset='0'/>"
     lab.run(f"virsh -q create {put(lab, 'big', memory=600, numatune=bound)}", check=True)
-    script = "homenode affinity big 2 --rate 40MiB & sleep 4; kill -TERM $!; wait $!; echo $?"
+    script = (
+        f"homenode affinity big 2 --rate 30MiB & mover=$!; {once_pages_are_on(2, 'big')}"
+        " kill -TERM $mover; wait $mover; echo $?"
+    )
     told = lab.run(script, timeout_s=300)
     assert told.stdout.split() == ["130"]
     assert "moved back" in told.stderr
@@ -386,7 +395,7 @@ def test_a_daemon_that_goes_away_during_a_move_stops_no_page(lab):
     bound = "<memory mode='strict' nodeset='0'/>"
     lab.run(f"virsh -q create {put(lab, 'g', memory=300, numatune=bound)}", check=True)
     script = (
-        "homenode affinity g 2 --rate 40MiB & mover=$!; sleep 4;"
+        f"homenode affinity g 2 --rate 30MiB & mover=$!; {once_pages_are_on(2, 'g')}"
         " kill -9 $(cat /run/libvirtd.pid); wait $mover; echo $?;"
         " rm -f /run/libvirtd.pid; libvirtd --daemon; virsh -q list --name"
     )

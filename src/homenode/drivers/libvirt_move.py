@@ -78,7 +78,7 @@ def moved(
     try:
         done, late = _pages(move, how)
     except BaseException as error:
-        text = f"{error}{_put_back(move, masks)}"
+        text = f"{str(error) or 'no page had moved yet'}{_put_back(move, masks)}"
         if isinstance(error, KeyboardInterrupt):
             raise type(error)(text) from None
         if isinstance(error, HomenodeError):
@@ -147,6 +147,8 @@ def _pages(move: _Move, how: Moving) -> tuple[Moved, tuple[Warned, ...]]:
     except HomenodeError as error:
         # Its memory is there: that is not undone for what it may touch later.
         return done, (Warned("not-bound", f"later memory may come from elsewhere: {error}"),)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("its memory is moved, and stays there") from None
     return done, ()
 
 
