@@ -3,11 +3,12 @@
 import json
 import re
 import time
+from pathlib import Path
 
 import guests
 import pytest
 
-HOOK = b'#!/bin/sh\nexec homenode hook libvirt "$@"\n'
+HOOK = (Path(__file__).parents[2] / "examples/kvm/hook").read_bytes()
 
 
 @pytest.fixture
@@ -111,6 +112,16 @@ def test_a_broken_homenode_lets_guests_start(in_place):
         assert advised(in_place, "g") == "0-3"
     finally:
         in_place.run(f"mv {broken}/placement.away {broken}/placement", check=True)
+
+
+def test_without_homenode_the_hook_lets_guests_start(in_place):
+    in_place.run("mv /usr/bin/homenode /root/homenode.away", check=True)
+    try:
+        file = put(in_place, "g", placement="static")
+        in_place.run(f"virsh -q create {file}", timeout_s=300, check=True)
+        in_place.run("virsh -q save g saved && virsh -q restore saved", timeout_s=300, check=True)
+    finally:
+        in_place.run("mv /root/homenode.away /usr/bin/homenode", check=True)
 
 
 def test_a_ledger_that_cannot_be_read_lets_guests_start(in_place):
