@@ -29,7 +29,7 @@ MIB = 1024
 CPUS = 2
 """Of each node."""
 DISTANCES = ((10, 16, 22, 22), (16, 10, 22, 22), (22, 22, 10, 16), (22, 22, 16, 10))
-HOOK = b'#!/bin/sh\nexec homenode hook libvirt "$@"\n'
+HOOK = (Path(__file__).parents[1] / "examples/kvm/hook").read_bytes()
 IN_PLACE = """
 mv /usr/bin/numad /usr/bin/numad.distrib; ln -s /usr/bin/homenode-numad /usr/bin/numad
 kill $(cat /run/libvirtd.pid); while [ -e /run/libvirtd.pid ]; do sleep 0.1; done

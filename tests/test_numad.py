@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 
 from homenode.bitmap import NodeMap
 from homenode.claims import Claim
+from homenode.cli import hook
 from homenode.cli import numad as command
+from homenode.drivers import trees
 from homenode.drivers.start_notes import LASTS_S, Asked, StartNotes, is_left_to_numad, matches
 from homenode.errors import HomenodeError
 from homenode.formats import libvirt_xml
@@ -97,6 +99,15 @@ def test_what_is_no_question_is_refused(text):
 def test_a_question_is_read_as_numad_reads_it(vcpus, mib):
     text = str(vcpus) if mib is None else f"{vcpus}:{mib}"
     assert parse(text) == Asked(max(1, vcpus), mib)
+
+
+def test_a_guest_whose_file_cannot_be_read_is_told_of_and_stops_nobody(here):
+    torn = Path(here.root) / "run/libvirt/qemu/torn.xml"
+    torn.write_text("<domstatus state='running'")
+    advice = advise(here, Asked(2, 250))
+    assert (advice.fits, len(advice.nodes)) == (True, 1)
+    (doubt,) = advice.doubts
+    assert "torn.xml" in doubt
 
 
 # --- notes ---
@@ -198,6 +209,61 @@ def test_operations_that_are_none_of_ours_say_nothing(here):
 
 
 # --- the command ---
+
+
+@pytest.fixture
+def hanging(here, monkeypatch):
+    """Have the commands look at the recorded host, where the kernel is slow to give one file."""
+    reads, read = [], trees._read
+
+    def slow(handle):
+        reads.append(handle)
+        if len(reads) == 1:
+            time.sleep(20)
+        return read(handle)
+
+    monkeypatch.setattr(trees, "_read", slow)
+    monkeypatch.setattr("homenode.local_host.LocalHost", lambda _root, _clock: here)
+    return here
+
+
+def test_what_hangs_ends_at_the_deadline(hanging, monkeypatch, capsys):
+    monkeypatch.setattr(command, "DEADLINE_S", 0.5)
+    assert command.run(["-w", "2:200"]) == 0
+    told = capsys.readouterr()
+    assert re.fullmatch(r"\d+([,-]\d+)*\n", told.out)
+    assert "all nodes: LateError: no answer within 0.5 s" in told.err
+    assert hanging.ledger.read() == ()
+
+
+def test_a_hook_that_hangs_ends_at_the_deadline(hanging, monkeypatch, capsys):
+    monkeypatch.setattr(hook, "DEADLINE_S", 0.5)
+    text = file(more=NAMED.format(nodes="2"), placement="static")
+    with (Path(hanging.root) / "file.xml").open("w+") as given:
+        given.write(text)
+        given.seek(0)
+        monkeypatch.setattr("sys.stdin", given)
+        assert hook.run(["libvirt", "web", "restore", "begin", "-"]) == 0
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "LateError: no answer within 0.5 s" in told.err
+
+
+def test_the_hook_to_install_lets_guests_start_without_homenode(tmp_path):
+    script = Path(__file__).parent.parent / "examples/kvm/hook"
+    for status in (None, 1):
+        if status is not None:
+            (tmp_path / "homenode").write_text(f"#!/bin/sh\nexit {status}\n")
+            (tmp_path / "homenode").chmod(0o755)
+        done = subprocess.run(
+            ["/bin/sh", script, "web", "prepare", "begin", "-"],
+            input=file(),
+            capture_output=True,
+            text=True,
+            check=False,
+            env={"PATH": str(tmp_path)},
+        )
+        assert (done.returncode, done.stdout) == (0, "")
 
 
 def run(*words, env=None):

@@ -39,11 +39,12 @@ class Question(NamedTuple):
 
 
 class Decided(NamedTuple):
-    """A decision, and what was decided on."""
+    """A decision, what was decided on, and what could not be read of it."""
 
     decision: Decision
     request: GuestRequest
     host: Host
+    doubts: tuple[str, ...] = ()
 
 
 class LocalHost(NamedTuple):
@@ -64,13 +65,13 @@ class LocalHost(NamedTuple):
         return sysfs.parse(read_tree(FolderTree(self.root)), source=self.root)
 
     def guests(self, host: Host) -> tuple[Guest, ...]:
-        """Return the guests that run on it."""
+        """Return the guests that run on it, as far as their files can be read."""
         return running_guests(host, root=self.root).guests
 
     def decide(self, asking: Callable[[Host], Question], ledger: Ledger) -> Decided:
         """Decide where a guest goes, and claim its memory there; only under the ledger's lock."""
         host = self.host()
-        guests = self.guests(host)
+        guests, doubts = running_guests(host, root=self.root)
         held = ledger.holding(guests)
         host = with_commitments(host, unclaimed(guests, held))
         request, policy = asking(host)
@@ -88,7 +89,7 @@ class LocalHost(NamedTuple):
         if decision.fits:
             last = max((guest.id or 0 for guest in guests), default=0)
             ledger.replace((*claims, _claim(request, decision, ledger, after_id=last)))
-        return Decided(decision, request, host)
+        return Decided(decision, request, host, doubts)
 
 
 def nodes_of(decision: Decision) -> NodeMap:

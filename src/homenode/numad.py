@@ -27,11 +27,15 @@ _SMALL_KIB = 4
 
 
 class Advice(NamedTuple):
-    """The nodes for a guest, and why; `fits` is whether they were chosen for it."""
+    """The nodes for a guest, and why; `fits` is whether they were chosen for it.
+
+    `doubts` are of guests whose files could not be read: what they may still touch is not counted.
+    """
 
     nodes: NodeMap
     reason: str
     fits: bool
+    doubts: tuple[str, ...] = ()
 
 
 def parse(text: str) -> start_notes.Asked:
@@ -51,11 +55,14 @@ def advise(here: LocalHost, asked: start_notes.Asked) -> Advice:
         import homenode.asking  # noqa: F401, PLC0415 - as in _question
     with ledger.lock():
         note = notes.take(asked)
-        decision = here.decide(lambda host: _question(note, asked, host), ledger).decision
+        decided = here.decide(lambda host: _question(note, asked, host), ledger)
+    decision, doubts = decided.decision, decided.doubts
     name = f"{note.name}: " if note is not None else ""
     if not decision.fits:
-        return Advice(every_node(here.host()), f"{name}{decision.reason}", fits=False)
-    return Advice(nodes_of(decision), f"{name}{decision.reason}", fits=True)
+        return Advice(
+            every_node(here.host()), f"{name}{decision.reason}", fits=False, doubts=doubts
+        )
+    return Advice(nodes_of(decision), f"{name}{decision.reason}", fits=True, doubts=doubts)
 
 
 def _question(note: DomainXml | None, asked: start_notes.Asked, host: Host) -> Question:

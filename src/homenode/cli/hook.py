@@ -10,7 +10,7 @@ usage: homenode hook libvirt GUEST OPERATION SUBOPERATION [EXTRA] <XML
 Is called by libvirt, once there is a file /etc/libvirt/hooks/qemu.d/homenode (mode 755) with
 
   #!/bin/sh
-  exec homenode hook libvirt "$@"
+  homenode hook libvirt "$@" || exit 0
 
 in it; libvirtd looks for it when it starts. It tells homenode-numad which guest is about to be
 started (prepare), ends the claims of guests that have ended (release), and gives guests that come
@@ -39,22 +39,19 @@ def run(arguments: list[str]) -> int:
 
 
 def _called(words: list[str]) -> None:
-    import signal  # noqa: PLC0415 - the help needs none
-    from time import time  # noqa: PLC0415 - the same
-
-    def late(_number: int, _frame: object) -> None:
-        raise TimeoutError(f"no answer within {DEADLINE_S:g} s")
-
     try:
-        signal.signal(signal.SIGALRM, late)
-        signal.setitimer(signal.ITIMER_REAL, DEADLINE_S)
-        from homenode.hook import called  # noqa: PLC0415 - within what is watched
+        from homenode.cli.deadline import lift_deadline, set_deadline  # noqa: PLC0415 - not for help
+
+        set_deadline(DEADLINE_S)
+        from time import time  # noqa: PLC0415 - within what is watched
+
+        from homenode.hook import called  # noqa: PLC0415 - the same
         from homenode.local_host import LocalHost  # noqa: PLC0415 - the same
 
         operation = words[1] if len(words) > 1 else ""
         text = sys.stdin.buffer.read(_LARGEST).decode(errors="replace")
         printed = called(LocalHost("/", time), operation, text)
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        lift_deadline()
         sys.stdout.write(printed)
         sys.stdout.flush()
     except BaseException as error:  # noqa: BLE001 - a guest waits

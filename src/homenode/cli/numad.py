@@ -61,9 +61,9 @@ def run(arguments: list[str]) -> int:
         words = arguments[0][2:]
     if not words:
         return _become_numad(arguments)
-    nodes, doubt = _answer(words)
-    print(nodes)
-    if doubt:
+    nodes, doubts = _answer(words)
+    print(nodes, flush=True)
+    for doubt in doubts:
         _tell(doubt)
     return 0
 
@@ -82,28 +82,27 @@ def console() -> None:
     os._exit(status)
 
 
-def _answer(words: str) -> tuple[str, str]:
-    """Return the nodes as numad prints them, and a doubt if there is one."""
-    import signal  # noqa: PLC0415 - the help needs none
-
-    def late(_number: int, _frame: object) -> None:
-        raise TimeoutError
-
+def _answer(words: str) -> tuple[str, list[str]]:
+    """Return the nodes as numad prints them, and what is in doubt."""
     try:
-        signal.signal(signal.SIGALRM, late)
-        signal.setitimer(signal.ITIMER_REAL, DEADLINE_S)
+        from homenode.cli.deadline import lift_deadline, set_deadline  # noqa: PLC0415 - may fail
+
+        set_deadline(DEADLINE_S)
         from time import time  # noqa: PLC0415 - within what is watched
 
         from homenode.local_host import LocalHost  # noqa: PLC0415 - the same
         from homenode.numad import advise, parse  # noqa: PLC0415 - the same
 
         advice = advise(LocalHost("/", time), parse(words))
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        lift_deadline()
+        doubts = list(advice.doubts)
+        if not advice.fits:
+            doubts.insert(0, f"all nodes: it fits nowhere: {advice.reason}")
         if advice.nodes:
-            return str(advice.nodes), "" if advice.fits else f"it fits nowhere: {advice.reason}"
-        return _every_node(), "no node is known"
+            return str(advice.nodes), doubts
+        return _every_node(), ["all nodes: none is known", *doubts]
     except BaseException as error:  # noqa: BLE001 - a guest waits
-        return _every_node(), f"{type(error).__name__}: {error}"
+        return _every_node(), [f"all nodes: {type(error).__name__}: {error}"]
 
 
 def _every_node() -> str:
@@ -130,7 +129,7 @@ def _numbers(text: str) -> set[int]:
 
 
 def _tell(doubt: str) -> None:
-    text = f"homenode-numad: all nodes: {doubt}"
+    text = f"homenode-numad: {doubt}"
     print(text, file=sys.stderr)
     try:
         import syslog  # noqa: PLC0415 - where nothing is odd it is not needed
