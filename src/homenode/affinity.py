@@ -231,7 +231,9 @@ def _claim(ledger: Ledger, guest: Guest, shares: dict[int, int]) -> Claim:
 def _remember(ledger: Ledger, now: Guest, wanted: Change, *, moved: bool) -> None:
     known = ledger.entries().of(now.uuid) or Remembered(str(now.uuid))
     masks = tuple(mask.hard for mask in wanted.masks) if wanted.held else ()
-    known = known._replace(held=wanted.held, masks=masks, replaced=wanted.replaced)
+    known = known._replace(
+        held=wanted.held, masks=masks, replaced=wanted.replaced, by_default=False
+    )
     if moved:
         known = known._replace(id=now.id, memory=now.memory_by_node, memory_kib=now.memory_kib)
         ledger.move(now)

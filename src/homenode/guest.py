@@ -59,8 +59,9 @@ class Guest(NamedTuple):
     where new memory of it comes from. `exclusive` guests have the cpus of their hard affinity
     for themselves. `held` are the nodes whose cpus homenode holds it to by hard affinity, None
     where the hard affinity is not homenode's, and `replaced` the hard masks that come back when it
-    lets go (none: any cpu). `devices` are the addresses of the host's devices that it has, as far
-    as that is told. Identity is (uuid, generation): ids are reused.
+    lets go (none: any cpu); `held_by_default` is whether nobody asked for that. `devices` are the
+    addresses of the host's devices that it has, as far as that is told. Identity is
+    (uuid, generation): ids are reused.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Guest(NamedTuple):
     awaited_kib: int = 0
     held: NodeMap | None = None
     replaced: tuple[CpuMap, ...] = ()
+    held_by_default: bool = False
     devices: tuple[str, ...] = ()
 
     @property

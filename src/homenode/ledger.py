@@ -37,6 +37,7 @@ class Remembered(NamedTuple):
     for the domain `id` alone, as long as it has that much (Xen does not move memory). `held` are
     the nodes that homenode holds it to by the hard `masks` of its vcpus, and `replaced` those
     that they had before, none for "any cpu"; libxl keeps masks, so they outlive a reboot.
+    `by_default` is whether it is held without anybody having asked for that.
     """
 
     uuid: str
@@ -47,6 +48,7 @@ class Remembered(NamedTuple):
     masks: tuple[CpuMap, ...] = ()
     replaced: tuple[CpuMap, ...] = ()
     exclusive: bool = False
+    by_default: bool = False
 
 
 class Entries(NamedTuple):
@@ -75,6 +77,7 @@ def recalled(guest: Guest, entries: Entries) -> Guest:
         memory_by_node=memory,
         held=known.held if is_ours else None,
         replaced=known.replaced if is_ours else (),
+        held_by_default=known.by_default and is_ours,
         exclusive=guest.exclusive or (known.exclusive and is_ours),
     )
 
@@ -135,6 +138,11 @@ class Ledger:
     def path(self) -> str:
         """The file."""
         return self._file.path
+
+    @property
+    def storage(self) -> Storage:
+        """The machine that it is on."""
+        return self._file.storage
 
     def lock(self) -> "AbstractContextManager[None]":
         """Return the lock on the ledger, to be entered by ``with``, for milliseconds."""
@@ -308,6 +316,7 @@ def _remembered(table: "Table") -> Remembered:
         masks=_masks(table, "masks"),
         replaced=_masks(table, "replaced"),
         exclusive=table.flag("exclusive", default=False),
+        by_default=table.flag("by_default", default=False),
     )
 
 

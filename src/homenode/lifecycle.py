@@ -60,6 +60,7 @@ class Planned(NamedTuple):
     kept: GuestFile
     claims: tuple[Claim, ...]
     warnings: tuple[Warned, ...]
+    hold: bool | None = None
 
 
 class Created(NamedTuple):
@@ -415,7 +416,7 @@ def _planned(  # noqa: PLR0913 - all that a plan is made from
     handed = read_guest(text, source=config.source)
     kept = named(config, request)
     warnings = asked.warnings + decision.warnings + remarks(config, request, decision, host)
-    return Planned(snapshot, request, decision, handed, kept, claims, warnings)
+    return Planned(snapshot, request, decision, handed, kept, claims, warnings, hold)
 
 
 def _refuse_long_name(name: str, config: GuestFile) -> None:
@@ -587,6 +588,7 @@ def _remembered(planned: Planned, guest: Guest) -> Remembered:
         held=guest.held,
         masks=_own_masks(planned),
         exclusive=planned.request.exclusive,
+        by_default=guest.held is not None and planned.hold is None,
     )
 
 

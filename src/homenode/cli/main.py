@@ -23,6 +23,8 @@ VERBS = {
     "check": "tell which guests are not as they should be; exit status 4 if any",
     "explain": "tell why a guest goes where it goes, or is where it is",
     "doctor": "tell what works against placement on a host, and how to mend it",
+    "keep": "hold guests at home while it has room, let them spread when it has not",
+    "top": "watch nodes and guests live: loads, residency, and what the keeper does",
     "policies": "list the policies and the facts they are made of",
     "claims": "show the memory that is promised and not yet seen",
     "xl": "be xl, but for guests that homenode places",

@@ -16,6 +16,7 @@ from homenode.placement.decision import Decision, Warned
 from homenode.placement.view import ShareRule
 
 if TYPE_CHECKING:
+    from homenode.drivers.watching import Watcher
     from homenode.formats.guest_file import GuestFile
     from homenode.ledger import Ledger
 
@@ -115,6 +116,12 @@ class Driver(Protocol):
     def vcpus(self) -> Mapping[int, Sequence[Vcpu]]:
         """Return the vcpus by the id of their guest, as they are at this moment."""
 
+    def watcher(self) -> "Watcher":
+        """Return what watches the vcpus for the keeper, round after round.
+
+        Raises `HomenodeError` where that cannot be.
+        """
+
     def uuid_of(self, name: str) -> str | None:
         """Return the uuid of a guest that is not running and that the hypervisor knows by name."""
 
@@ -187,6 +194,10 @@ class ReadOnly:
     def vcpus(self) -> Mapping[int, Sequence[Vcpu]]:
         """Return the vcpus as they are described."""
         return {guest.id: guest.vcpus for guest in self.snapshot().guests if guest.id is not None}
+
+    def watcher(self) -> "Watcher":
+        """Refuse: there is nothing that runs."""
+        raise self._refuse("keep guests at home")
 
     def uuid_of(self, name: str) -> str | None:
         """Return nothing: nothing can be created either."""

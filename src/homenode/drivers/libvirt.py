@@ -36,6 +36,7 @@ from homenode.rules.qemu_guest import guest_of, part_sizes_kib, with_commitments
 if TYPE_CHECKING:
     import libvirt
 
+    from homenode.drivers.watching import Watcher
     from homenode.formats.guest_file import GuestFile
 
 STATE = "/run/homenode"
@@ -43,6 +44,9 @@ STATE = "/run/homenode"
 
 LOCK_S = 60.0
 """How long to wait for others that decide: each takes as long as a look at the host."""
+
+STATUS_FOLDER = "run/libvirt/qemu"
+"""Where libvirt keeps what it knows of the guests that run, below the root."""
 
 _TRIES = 3
 _RUNNING, _BLOCKED, _PAUSED, _SHUTDOWN, _CRASHED = 1, 2, 3, 4, 6
@@ -143,7 +147,7 @@ class LibvirtDriver:
 
     @property
     def _can_see_guests(self) -> bool:
-        path = os.path.join(self.root, "run/libvirt/qemu")  # noqa: PTH118 - pathlib costs 5 ms
+        path = os.path.join(self.root, STATUS_FOLDER)  # noqa: PTH118 - pathlib costs 5 ms
         return "/session" not in self.uri and os.access(path, os.R_OK)
 
     def _seen_in_files(self) -> Snapshot:
@@ -306,6 +310,23 @@ class LibvirtDriver:
         from homenode.drivers.page_mover import memory_of_guest  # noqa: PLC0415 - only where asked
 
         return memory_of_guest(process, part_sizes_kib(config), root=self.root)
+
+    def watcher(self) -> "Watcher":
+        """Return what watches the vcpus of this machine's guests for the keeper."""
+        if not self.is_local or "/session" in self.uri:
+            raise HomenodeError(
+                f"{self.uri}: threads are watched on the host itself",
+                hint="run homenode there, with -c qemu:///system",
+            )
+        if not self._can_see_guests:
+            raise HomenodeError(f"{self.uri}: /{STATUS_FOLDER} cannot be read", hint="root may")
+        from homenode.drivers.linux_watch import LinuxWatcher  # noqa: PLC0415 - only for the keeper
+
+        def completing() -> Callable[[Guest], Guest]:
+            entries = self._entries()
+            return lambda guest: _at_home(recalled(guest, entries))
+
+        return LinuxWatcher(root=self.root, completing=completing)
 
     # --- changing ---
 

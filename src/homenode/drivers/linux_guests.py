@@ -42,17 +42,17 @@ def running_guests(host: Host, *, root: str = "/") -> Running:
         if not name.endswith(".xml"):
             continue
         try:
-            status = _status(tree, f"{STATUS}/{name}")
+            status = status_of(tree, f"{STATUS}/{name}")
         except HomenodeError as error:
             doubts.append(str(error))
             continue
         if status is not None:
-            guests.append(_guest(status, host, root))
+            guests.append(guest_of_status(status, host, root))
     return Running(tuple(sorted(guests, key=lambda guest: guest.id or 0)), tuple(doubts))
 
 
-def _status(tree: FolderTree, path: str) -> DomainStatus | None:
-    """Return what is known of a guest; None if it went away."""
+def status_of(tree: FolderTree, path: str) -> DomainStatus | None:
+    """Return what the file at `path` says of a guest; None if it went away."""
     for last in (False, True):
         text = tree.text(path)
         if text is None:
@@ -65,7 +65,8 @@ def _status(tree: FolderTree, path: str) -> DomainStatus | None:
     return None
 
 
-def _guest(status: DomainStatus, host: Host, root: str) -> Guest:
+def guest_of_status(status: DomainStatus, host: Host, root: str) -> Guest:
+    """Return the guest that libvirt keeps this status of, with its memory by node."""
     state: GuestState = "running"
     if status.state in ("paused", "pmsuspended"):
         state = "building" if status.is_starting else "paused"

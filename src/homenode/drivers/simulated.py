@@ -7,6 +7,8 @@ URI                      meaning
                          (two sockets, eight nodes, 128 cores) is made
 ``sim:NAME?host=FILE``   made from any description that ``capture:FILE`` reads
 ``sim:NAME?fail=STEP``   fails at that step of whatever is asked of it; see `STEPS`
+``sim:NAME?load=LOADS``  what its guests do while they are watched, such as ``busy`` or
+                         ``web1:square/60,idle``; see `homenode.drivers.simulated_load`
 ======================== ==================================================================
 
 It is the reference implementation of `homenode.drivers.base.Driver`, and does what
@@ -27,6 +29,7 @@ from typing import TYPE_CHECKING
 
 from homenode.bitmap import NodeMap
 from homenode.drivers.base import Abilities, Look, Masks, Moving, Shrunk, Snapshot
+from homenode.drivers.simulated_load import Load, idle, parse_load
 from homenode.drivers.simulated_state import (
     NOTHING,
     Held,
@@ -50,6 +53,7 @@ from homenode.state_file import StateFile
 from homenode.units import format_memory
 
 if TYPE_CHECKING:
+    from homenode.drivers.watching import Watcher
     from homenode.formats.guest_file import GuestFile
 
 STEPS = (
@@ -65,7 +69,7 @@ class SimulatedDriver:
     """A simulated host, kept in the file at `path`; the claims upon it lie beside it.
 
     `on_step` is called with the name of each step before it is done, and may raise to make it
-    fail. `clock` gives seconds since the epoch.
+    fail. `clock` gives seconds since the epoch. `load` is what the vcpus do while they are watched.
     """
 
     def __init__(
@@ -75,8 +79,10 @@ class SimulatedDriver:
         uri: str = "sim:",
         on_step: Callable[[str], None] = lambda _step: None,
         clock: Callable[[], float] = time.time,
+        load: Load = idle,
     ) -> None:
         self.uri = uri
+        self._load = load
         self._file = StateFile(
             path, "simulated host", 1, "remove it, and an empty host is made in its place"
         )
@@ -111,6 +117,17 @@ class SimulatedDriver:
     def vcpus(self) -> Mapping[int, Sequence[Vcpu]]:
         """Return the vcpus by the id of their guest; nothing runs on a simulated host."""
         return {guest.id: guest.vcpus for guest in self._read().guests if guest.id is not None}
+
+    def watcher(self) -> "Watcher":
+        """Return what watches the vcpus for the keeper."""
+        from homenode.drivers.simulated_watch import SimulatedWatcher  # noqa: PLC0415 - only there
+
+        return SimulatedWatcher(self, self._load, clock=self._clock)
+
+    def written(self) -> tuple[int, int]:
+        """Return what tells one state of the file from the next."""
+        told = os.stat(self._file.path)  # noqa: PTH116 - as below
+        return told.st_mtime_ns, told.st_ino
 
     def uuid_of(self, name: str) -> str | None:  # noqa: ARG002 - the protocol's
         """Return nothing: a guest that does not run is not known."""
@@ -370,14 +387,17 @@ def _moved(state: State, held: Held, nodes: NodeMap) -> Held:
 
 
 def open_simulated(uri: str) -> SimulatedDriver:
-    """Return the driver of ``sim:NAME``, ``sim:NAME?host=FILE``, ``sim:NAME?fail=STEP``.
+    """Return the driver of ``sim:NAME``, with the options ``host=``, ``load=`` and ``fail=``.
 
     The host is made if there is none of that name. Raises `HomenodeError` for a malformed URI,
     `Conflict` if the host is there and was made from another description.
     """
     name, options = _parts(uri)
     path = f"{_state_home()}/homenode/sim/{name}.json"
-    driver = SimulatedDriver(path, uri=f"sim:{name}", on_step=_failing_at(options.get("fail")))
+    load = parse_load(options["load"]) if "load" in options else idle
+    driver = SimulatedDriver(
+        path, uri=f"sim:{name}", on_step=_failing_at(options.get("fail")), load=load
+    )
     if "host" in options:
         _make_from_file(driver, options["host"])
     elif not driver.exists():
@@ -406,10 +426,10 @@ def _parts(uri: str) -> tuple[str, dict[str, str]]:
     options: dict[str, str] = {}
     for part in query.split("&") if query else ():
         key, _, value = part.partition("=")
-        if key not in ("host", "fail") or key in options or not value:
+        if key not in ("host", "fail", "load") or key in options or not value:
             raise HomenodeError(
                 f"{uri!r}: no option of a simulated host: {part!r}",
-                hint="there are host=FILE and fail=STEP",
+                hint="there are host=FILE, load=LOADS and fail=STEP",
             )
         options[key] = unquote(value)
     return name, options

@@ -31,6 +31,7 @@ from homenode.rules import xen as rules
 from homenode.units import format_memory
 
 if TYPE_CHECKING:
+    from homenode.drivers.watching import Watcher
     from homenode.formats.guest_file import GuestFile
 
 STATE = "/run/homenode"
@@ -154,6 +155,17 @@ class XenDriver:
         for row in rows:
             listed.setdefault(row.guest_id, []).append(row.vcpu)
         return listed
+
+    def running(self, guest_id: int | None = None) -> list[xl_list.Running]:
+        """Return who runs and waits where at this moment, of one guest or of all."""
+        words = ["vcpu-list"] if guest_id is None else ["vcpu-list", str(guest_id)]
+        return xl_list.parse_running(self._xl(*words), source=f"{self.uri}: xl vcpu-list")
+
+    def watcher(self) -> "Watcher":
+        """Return what watches the vcpus for the keeper."""
+        from homenode.drivers.xen_watch import XenWatcher  # noqa: PLC0415 - only for the keeper
+
+        return XenWatcher(self)
 
     def uuid_of(self, name: str) -> str | None:  # noqa: ARG002 - the protocol's
         """Return nothing: xl knows no guest that does not run."""

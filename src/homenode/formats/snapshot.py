@@ -240,6 +240,7 @@ def _guest(table: Table, known: NodeMap) -> Guest:
         awaited_kib=table.maybe_integer("awaited_kib") or 0,
         held=table.maybe_map("held", NodeMap, within=known),
         replaced=tuple(CpuMap.parse(mask) for mask in table.texts("replaced")),
+        held_by_default=table.flag("held_by_default", default=False),
         devices=tuple(table.texts("devices")),
     )
 

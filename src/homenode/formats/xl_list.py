@@ -119,6 +119,48 @@ def parse_vcpu_list(
     return tuple(listed)
 
 
+class Running(NamedTuple):
+    """A vcpu as ``xl vcpu-list`` shows it running, with its masks as they are printed.
+
+    `state` is ``r`` (it runs), ``b`` (it wants nothing), ``-`` (it waits for a cpu) or ``p``.
+    """
+
+    guest_id: int
+    vcpu: int
+    cpu: int
+    state: str
+    time_ns: int
+    hard: str
+    soft: str
+
+
+def parse_running(text: str, *, source: str = "xl vcpu-list") -> list[Running]:
+    """Read ``xl vcpu-list`` for who runs and waits where: the online vcpus, and no more.
+
+    For a list of thousands every few seconds: a tenth of what `parse_vcpu_list` takes. Rows are
+    read from the right, since names may hold blanks and all that follows a name is one word.
+    """
+    heading, _, rows = text.partition("\n")
+    if heading.split()[-3:] != ["(Hard", "/", "Soft)"]:
+        raise ParseError("has no column of affinities, hard and soft", source=source, line=1)
+    found = []
+    for number, line in enumerate(rows.splitlines(), 2):
+        words = line.rsplit(None, 8)
+        try:
+            _, guest, vcpu, cpu, state, seconds, hard, _, soft = words
+            if cpu == "-":
+                continue
+            whole, _, tenths = seconds.partition(".")
+            time_ns = int(whole) * 1_000_000_000 + int(tenths) * 100_000_000
+            letter = state.replace("-", "")[:1] or "-"
+            found.append(Running(int(guest), int(vcpu), int(cpu), letter, time_ns, hard, soft))
+        except ValueError:
+            raise ParseError(
+                f"no vcpu: {line.strip()[:80]!r}", source=source, line=number
+            ) from None
+    return found
+
+
 def _rows(text: str, *, flags: str, needed: Iterable[str], source: str) -> list[Row]:
     lines = [line for line in lines_of(text) if line.text.strip()]
     while lines and not {"Name", "State"} <= set(lines[0].text.split()):

@@ -1,0 +1,143 @@
+"""The keeper's record: which masks are its own, and what they replaced.
+
+A file beside the ledger (``/run/homenode/keeper.json``), and not part of it: whoever creates guests
+may have the ledger locked for seconds, and the keeper waits for nobody. It is written before masks
+are set. So whatever happens afterwards, each mask that is not the keeper's own, old or new, is
+somebody else's, and each that is can be given back.
+
+While a keeper runs it holds the lock on ``keeper.json.lock``.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from homenode.bitmap import CpuMap
+from homenode.drivers.watching import MaskKind
+from homenode.errors import ParseError
+from homenode.formats.table import Table
+from homenode.state_file import LOCAL, StateFile, Storage
+
+_MOST_GUESTS = 65_536
+
+
+class OwnMask(NamedTuple):
+    """The mask of a vcpu: those that the keeper set, the newest last, and the one before them."""
+
+    ours: tuple[CpuMap, ...]
+    replaced: CpuMap
+
+    def next(self, mask: CpuMap) -> "OwnMask":
+        """Return it as it is while `mask` is being set."""
+        return OwnMask((*self.ours[-1:], mask), self.replaced)
+
+
+class KeptGuest(NamedTuple):
+    """A guest with masks of the keeper's: its name, this run of it, which masks, and by vcpu."""
+
+    name: str
+    instance: str
+    kind: MaskKind
+    masks: Mapping[int, OwnMask]
+
+
+Kept = Mapping[str, KeptGuest]
+"""Guests by their keys (`homenode.drivers.watching.Lodger`)."""
+
+
+def record_file(ledger_path: str, *, storage: Storage = LOCAL) -> StateFile:
+    """Return the file of the record that goes with a ledger."""
+    folder, slash, name = ledger_path.rpartition("/")
+    # A simulated host's ledger is NAME.claims.json.
+    stem = name.removesuffix(".json").removesuffix("claims").removesuffix("ledger")
+    return StateFile(
+        f"{folder}{slash}{stem}keeper.json",
+        "keeper's record",
+        1,
+        "remove it if no vcpu is held by the keeper; xl vcpu-list or virsh vcpuinfo tell",
+        0.0,
+        storage,
+    )
+
+
+class Record:
+    """The record in `file`; `boot_id` names the time between two starts of the host."""
+
+    def __init__(self, file: StateFile, *, boot_id: str) -> None:
+        self.file = file
+        self._boot_id = boot_id
+
+    def read(self) -> Kept:
+        """Return what is recorded of this boot; nothing if there is no file.
+
+        Raises `HomenodeError` for one that cannot be read.
+        """
+        content = self.file.read()
+        if content is None:
+            return {}
+        try:
+            table = Table(
+                content, ("kind", "version", "boot_id", "guests"), path="", source=self.file.path
+            )
+            if table.maybe_text("boot_id") != self._boot_id:
+                return {}
+            guests = table.tables(
+                "guests", ("key", "name", "instance", "masks_are", "masks"), most=_MOST_GUESTS
+            )
+            return {one.text("key"): _guest(one) for one in guests}
+        except ParseError as error:
+            raise self.file.broken(error.message) from None
+
+    def write(self, kept: Kept) -> None:
+        """Make that all that is recorded."""
+        guests = [
+            {
+                "key": key,
+                "name": guest.name,
+                "instance": guest.instance,
+                "masks_are": guest.kind,
+                "masks": _grouped(guest.masks),
+            }
+            for key, guest in kept.items()
+        ]
+        self.file.write({"boot_id": self._boot_id, "guests": guests})
+
+
+def _grouped(masks: Mapping[int, OwnMask]) -> list[dict[str, object]]:
+    """Return the masks with the vcpus that have the same, which mostly are all of a guest."""
+    groups: dict[OwnMask, list[int]] = {}
+    for vcpu, mask in masks.items():
+        groups.setdefault(mask, []).append(vcpu)
+    return [
+        {
+            "vcpus": str(CpuMap(vcpus)),
+            "ours": [str(one) for one in mask.ours],
+            "replaced": str(mask.replaced),
+        }
+        for mask, vcpus in groups.items()
+    ]
+
+
+def _guest(table: Table) -> KeptGuest:
+    masks: dict[int, OwnMask] = {}
+    for part in table.tables("masks", ("vcpus", "ours", "replaced"), most=_MOST_GUESTS):
+        ours = tuple(CpuMap.parse(text) for text in part.texts("ours"))
+        mask = OwnMask(ours, part.map("replaced", CpuMap))
+        masks.update(dict.fromkeys(part.map("vcpus", CpuMap), mask))
+    kinds: tuple[MaskKind, ...] = ("hard", "soft")
+    return KeptGuest(
+        table.text("name"), table.text("instance"), table.word("masks_are", kinds), masks
+    )
+
+
+def own_now(guest: KeptGuest, now: Mapping[int, CpuMap]) -> dict[int, CpuMap]:
+    """Return the masks to give back: those of vcpus whose mask now is one of the keeper's."""
+    return {
+        vcpu: mask.replaced
+        for vcpu, mask in guest.masks.items()
+        if vcpu in now and now[vcpu] in mask.ours and now[vcpu] != mask.replaced
+    }
+
+
+def names(kept: Kept, keys: Iterable[str]) -> list[str]:
+    """Return the names of guests by their keys."""
+    return sorted(kept[key].name for key in keys if key in kept)
