@@ -37,9 +37,7 @@ class SimulatedWatcher:
         self._at_s = now_s
         seen, changed = self._looked()
         lodgers = tuple(
-            Lodger(guest.uuid or guest.name, str(guest.id), guest)
-            for guest in seen.guests
-            if not guest.is_control
+            Lodger(guest.uuid or guest.name, str(guest.id), guest) for guest in seen.guests
         )
         cpus = {node: len(own) for node, own in seen.host.cpus_by_node.items()}
         wishes: dict[_Key, Wish] = {}
@@ -48,7 +46,8 @@ class SimulatedWatcher:
             for vcpu in lodger.guest.vcpus:
                 key = lodger.key, vcpu.id
                 masks[key] = vcpu.hard
-                wants = self._load(lodger.guest.name, vcpu.id, now_s)
+                control = lodger.guest.is_control
+                wants = 0.0 if control else self._load(lodger.guest.name, vcpu.id, now_s)
                 nodes = seen.host.nodes_of(vcpu.hard)
                 wishes[key] = Wish(wants, nodes, self._nodes.get(key))
         uses: dict[_Key, Use] = {}

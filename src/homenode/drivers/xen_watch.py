@@ -51,7 +51,7 @@ class XenWatcher:
         there = {row.guest_id for row in rows}
         known = {lodger.guest.id for lodger in self._lodgers}
         seen = self._seen
-        whole = wholly or seen is None or bool((there - {0}) ^ known)
+        whole = wholly or seen is None or bool(there ^ known)
         if seen is None or whole:
             seen = self._seen = self._looked_wholly()
         seconds = now_s - self._at_s if self._times else 0.0
@@ -67,7 +67,6 @@ class XenWatcher:
         self._lodgers = tuple(
             Lodger(guest.uuid or guest.name, str(guest.id), guest, _kind(guest, seen.host))
             for guest in seen.guests
-            if not guest.is_control
         )
         self._node_of = {cpu.id: cpu.node for cpu in seen.host.cpus if cpu.node is not None}
         self._maps.clear()

@@ -48,26 +48,25 @@ def lodged(
     guests have. The guest's masks are those of its user (or of homenode, in his name).
     """
     guest = lodger.guest
-    if guest.state != "running":
+    if guest.is_control:
+        return LeftAlone(lodger, "it runs this host", is_told=False)
+    if guest.state not in ("running", "paused"):
         return LeftAlone(lodger, f"it is {guest.state}", is_told=False)
     pool = host.pool(guest.pool).cpus & usual
-    pinned = _pinned(lodger, host, pool)
-    if pinned is not None:
-        return LeftAlone(lodger, pinned)
-    homes = homes_of(guest, host, home_share)
-    if homes is None:
-        return LeftAlone(lodger, "nobody knows where its memory is")
     cpus = pool - taken
     nodes = host.nodes_of(cpus)
-    homeless = _homeless(homes, nodes)
-    if homeless is not None:
-        return LeftAlone(lodger, homeless)
+    homes = homes_of(guest, host, home_share)
+    why = _pinned(lodger, host, pool) or _homeless(homes, nodes)
+    if why is not None or homes is None:
+        return LeftAlone(lodger, why or "")
     may = {vcpu.id: cpus for vcpu in guest.vcpus}
     return Kept(lodger, {vcpu: home & nodes for vcpu, home in homes.items()}, may)
 
 
-def _homeless(homes: Mapping[int, NodeMap], nodes: NodeMap) -> str | None:
+def _homeless(homes: Mapping[int, NodeMap] | None, nodes: NodeMap) -> str | None:
     """Return why there is no home to keep a guest at, None if there is."""
+    if homes is None:
+        return "nobody knows where its memory is"
     if all(home >= nodes for home in homes.values()):
         return "its memory is on all nodes where it may run"
     if any(home.isdisjoint(nodes) for home in homes.values()):

@@ -74,7 +74,7 @@ class Keeper:
         self._sighted_at_s = clocks.steady()
         self._let_go: dict[str, str] = {}
         self.kept: dict[str, Kept] = {}
-        self.left_alone: dict[str, LeftAlone] = {}
+        self._left: dict[str, LeftAlone] = {}
         self.accounts: dict[str, Account] = {}
         self.changes: dict[str, int] = {}
         self.last: Round | None = None
@@ -109,6 +109,11 @@ class Keeper:
         return self._clocks.steady() - self._sighted_at_s > self.settings.blind_s
 
     @property
+    def left_alone(self) -> list[LeftAlone]:
+        """The guests that are not kept, and why."""
+        return [one for one in self._left.values() if one.is_told]
+
+    @property
     def own(self) -> Mapping[str, KeptGuest]:
         """The guests with masks of the keeper's."""
         return self._own
@@ -126,9 +131,9 @@ class Keeper:
             del self.kept[key]
         for key in [key for key in self._own if not _is(self._own[key], there.get(key))]:
             del self._own[key]
-        gone = (self.left_alone.keys() | self._let_go.keys() | self.accounts.keys()) - there.keys()
+        gone = (self._left.keys() | self._let_go.keys() | self.accounts.keys()) - there.keys()
         for key in gone:
-            self.left_alone.pop(key, None)
+            self._left.pop(key, None)
             self._let_go.pop(key, None)
             self.accounts.pop(key, None)
         taken = exclusive_cpus(there.values(), sight.host)
@@ -143,7 +148,7 @@ class Keeper:
             if self._let_go.get(key) == lodger.instance:
                 found = LeftAlone(lodger, "somebody else has set its masks", is_told=False)
             if isinstance(found, Kept):
-                self.left_alone.pop(key, None)
+                self._left.pop(key, None)
                 self.kept[key] = found
             else:
                 self._leave(found)
@@ -175,8 +180,8 @@ class Keeper:
         key = found.lodger.key
         if self.kept.pop(key, None) is not None and key in self._own:
             self._give_back(key, found.lodger, f"{found.why}")
-        before = self.left_alone.get(key)
-        self.left_alone[key] = found
+        before = self._left.get(key)
+        self._left[key] = found
         if found.is_told and (before is None or before.why != found.why):
             self.tell("left-alone", found.why, guest=found.lodger.guest.name)
 
@@ -214,7 +219,12 @@ class Keeper:
         settings = self.settings._replace(changes_per_minute=each)
         state = self._states.get(pool.name, State())
         ground = _ground(sight.host, pool.cpus & sight.usual - self._taken(sight))
-        decision = decide(state, _measured(sight, guests, now_s), ground, settings)
+        aside = [
+            lodger
+            for lodger in sight.lodgers
+            if lodger.guest.exclusive or sight.host.pool(lodger.guest.pool).name != pool.name
+        ]
+        decision = decide(state, _measured(sight, guests, aside, now_s), ground, settings)
         self._states[pool.name] = decision.state
         failed = self._act(decision.moves, sight)
         if failed:
@@ -462,8 +472,16 @@ def _ground(host: Host, cpus: CpuMap) -> Ground:
     )
 
 
-def _measured(sight: Sight, guests: Sequence[Kept], now_s: float) -> Measured:
+def _measured(
+    sight: Sight, guests: Sequence[Kept], aside: Sequence[Lodger], now_s: float
+) -> Measured:
+    """Return what was measured of `guests`; those `aside` have other cpus of the same nodes."""
     others = dict(sight.busy)
+    for lodger in aside:
+        for number in range(len(lodger.guest.vcpus)):
+            use = sight.uses.get((lodger.key, number))
+            if use is not None and use.node in others and use.node is not None:
+                others[use.node] = max(0.0, others[use.node] - use.ran)
     watched = []
     nodes_of: dict[CpuMap, NodeMap] = {}
     for kept in guests:

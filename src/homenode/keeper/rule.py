@@ -381,7 +381,8 @@ def _spreads(book: _Book) -> list[Move]:
         and book.is_used_up(vcpu.home)
     ]
     moves = []
-    for vcpu in sorted(starved, key=lambda vcpu: (-_wait_share(book.kept[vcpu.key]), vcpu.key)):
+    # Who may be away already goes first: so the fewest are.
+    for vcpu in sorted(starved, key=lambda vcpu: _urgency(vcpu, book.kept[vcpu.key])):
         if not book.is_saturated(vcpu.home):
             continue
         node = book.refuge(vcpu)
@@ -401,6 +402,10 @@ def _spreads(book: _Book) -> list[Move]:
     return moves
 
 
+def _urgency(vcpu: Watched, seen: Kept) -> tuple[bool, float, Key]:
+    return seen.reach == vcpu.home, -_wait_share(seen), vcpu.key
+
+
 def _wait_share(seen: Kept) -> float:
     return seen.waited / (seen.ran + seen.waited)
 
@@ -411,28 +416,26 @@ def _holds(book: _Book) -> list[Move]:
     seen_at = {vcpu.key: book.at(vcpu) for vcpu in new}
     for vcpu in new:
         book.left(vcpu)
-    moves = []
-    # Those that are home stay there, before others come.
+    moves, left = [], []
+    # Those that are home stay there before others come, and strangers come last of all.
     for vcpu in sorted(new, key=lambda vcpu: (seen_at[vcpu.key] not in vcpu.home, vcpu.key)):
-        node = _first_node(book, vcpu)
-        runs_on = seen_at[vcpu.key]
-        if runs_on is not None:
-            book.moved(vcpu, runs_on if node is None else node)
-        if node in vcpu.home:
-            moves.append(Move(vcpu.key, "hold", vcpu.home, None, "its memory is there"))
-        elif node is not None:
+        idle = book.kept[vcpu.key].demand < book.settings.busy_cpus
+        if not idle and not book.has_room(vcpu.home, vcpu):
+            left.append(vcpu)
+            continue
+        if seen_at[vcpu.key] is not None:
+            book.moved(vcpu, vcpu.home.first)
+        moves.append(Move(vcpu.key, "hold", vcpu.home, None, "its memory is there"))
+    for vcpu in left:
+        node, runs_on = book.refuge(vcpu), seen_at[vcpu.key]
+        if node is not None:
+            book.moved(vcpu, node)
             reach = vcpu.home | NodeMap([node])
             why = f"{vcpu.home.named} has no room for it"
             moves.append(Move(vcpu.key, "hold", reach, None, why))
+        elif runs_on is not None:
+            book.moved(vcpu, runs_on)  # it goes on as it is, until there is room somewhere
     return moves
-
-
-def _first_node(book: _Book, vcpu: Watched) -> int | None:
-    """Return where there is room for a vcpu that was not held; None if nowhere."""
-    idle = book.kept[vcpu.key].demand < book.settings.busy_cpus
-    if idle or book.has_room(vcpu.home, vcpu):
-        return vcpu.home.first
-    return book.refuge(vcpu)
 
 
 def _first_guests(moves: Sequence[Move], most: int) -> tuple[list[Move], int]:
