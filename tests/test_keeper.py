@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from homenode.bitmap import CpuMap, NodeMap
-from homenode.cli import keep as keep_verb
 from homenode.cli.main import main
 from homenode.doctor import LinuxFacts
 from homenode.drivers.base import Masks, Snapshot
@@ -19,7 +18,7 @@ from homenode.formats import host_toml
 from homenode.guest import Guest, MemoryByNode, Vcpu
 from homenode.keeper import balancers
 from homenode.keeper.loop import Clocks, Keeper
-from homenode.keeper.record import Record, record_file
+from homenode.keeper.record import Record, Recorded, record_file
 from homenode.keeper.settings import Settings
 
 FOUR_NODES = """
@@ -197,7 +196,7 @@ def test_what_cannot_be_noted_is_not_set(tmp_path, monkeypatch):
     world = World(tmp_path, [of("a", 0)])
     keeper = world.keeper()
 
-    def full(_record, _kept):
+    def full(_record, _recorded):
         raise HomenodeError("the disk is full")
 
     monkeypatch.setattr(Record, "write", full)
@@ -298,7 +297,7 @@ def test_guests_of_another_boot_or_run_are_not_touched(tmp_path):
     other = Record(record.file, boot_id="another")
     assert other.read() == {}
     again = {key: one._replace(instance="77") for key, one in record.read().items()}
-    record.write(again)
+    record.write(Recorded(again))
     world.keeper().release(why="a test")
     assert world.masks() == {"a": ["0-1"]}
 
@@ -326,7 +325,7 @@ def test_the_verb_says_what_it_would_do(capsys):
 
 def test_one_keeper_at_a_time(at_home, capsys):
     world, _ = at_home
-    with keep_verb._alone(world.record()):
+    with world.record().alone():
         assert main(["keep", "-c", "sim:host", "--release"]) == ExitStatus.BAD_INPUT
     assert "a keeper is at work on this host" in capsys.readouterr().err
     assert main(["keep", "-c", "sim:host", "--release"]) == 0

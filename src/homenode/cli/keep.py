@@ -4,16 +4,15 @@ import gc
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from homenode.cli.common import connect, end_as_interrupted, parser
-from homenode.errors import Conflict, ExitStatus, HomenodeError, HypervisorError
+from homenode.errors import ExitStatus, HomenodeError, HypervisorError
 
 if TYPE_CHECKING:
     from argparse import Namespace
+    from collections.abc import Callable
 
     from homenode.configuration import KeeperConfiguration
     from homenode.drivers.base import Driver
@@ -64,7 +63,7 @@ def run(arguments: list[str]) -> int:
     if chosen.dry_run:
         return _would(driver, record, configured, chosen)
     _refuse_from_afar(driver)
-    with _alone(record):
+    with record.alone():
         keeper = _keeper(driver, record, configured, chosen)
         if chosen.release:
             return _release(keeper)
@@ -117,25 +116,6 @@ def _refuse_from_afar(driver: "Driver") -> None:
             f"{driver.uri}: a keeper that loses its host could give nothing back",
             hint="run it on the host itself; --once --dry-run works from here",
         )
-
-
-@contextmanager
-def _alone(record: "Record") -> Iterator[None]:
-    """Be the only keeper of the host."""
-    lock = record.file.lock()
-    try:
-        lock.__enter__()
-    except HomenodeError as error:
-        if "another process" not in error.message:
-            raise
-        raise Conflict(
-            f"{record.file.path}: a keeper is at work on this host",
-            hint="systemctl stop homenode-keeper, or Ctrl-C where it runs; it gives all masks back",
-        ) from None
-    try:
-        yield
-    finally:
-        lock.__exit__(None, None, None)
 
 
 def _keeper(

@@ -1,8 +1,11 @@
 """The keeper's loop: look, decide, note, act, report; and give back whatever was set."""
 
+import os
 import resource
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
+from time import localtime, strftime
 from typing import NamedTuple
 
 from homenode.bitmap import CpuMap, NodeMap
@@ -12,11 +15,14 @@ from homenode.guest import Vcpu
 from homenode.host import Cpupool, Host
 from homenode.keeper.events import Event
 from homenode.keeper.lodging import Kept, LeftAlone, exclusive_cpus, lodged
-from homenode.keeper.record import KeptGuest, OwnMask, Record, own_now
+from homenode.keeper.record import KeptGuest, OwnMask, Record, Recorded, own_now
 from homenode.keeper.rule import Ground, Measured, Move, State, Watched, decide
 from homenode.keeper.settings import Settings
 
 Report = Callable[[Event], None]
+
+_EVENTS_NOTED = 30
+"""So many of the last events are noted in the record, for ``homenode top``."""
 
 
 class Clocks(NamedTuple):
@@ -67,6 +73,7 @@ class Keeper:
         self._clocks = clocks
         self._dry_run = dry_run
         self._is_noted = True
+        self._told: deque[str] = deque(maxlen=_EVENTS_NOTED)
         self._states: dict[str, State] = {}
         # Another keeper may be at work: what it set is not the users'.
         self._own: dict[str, KeptGuest] = dict(record.read()) if dry_run else {}
@@ -97,8 +104,8 @@ class Keeper:
             self._keep_account(sight)
             for pool in sight.host.pools or (sight.host.pool(None),):
                 changed += self._keep(sight, pool, now_s)
-        if not self._is_noted:
-            self._note()
+        if not (self._is_noted or self._dry_run):
+            self._note(os.getpid())
         cpus = {node: len(own) for node, own in sight.host.cpus_by_node.items()}
         self.last = Round(sight.busy, cpus, _cpu_s() - began_s, changed)
         return self.last
@@ -122,6 +129,9 @@ class Keeper:
         """Report an event of that kind; what it is `of` are fields of `Event`."""
         event = Event(self._clocks.epoch(), kind, text, **of, dry_run=self._dry_run)  # type: ignore[arg-type]
         self.changes[kind] = self.changes.get(kind, 0) + 1
+        at = strftime("%H:%M:%S", localtime(event.at))
+        self._told.append(f"{at} {event.line()}")
+        self._is_noted = False
         self._report(event)
 
     def _lodge(self, sight: Sight) -> None:
@@ -305,7 +315,7 @@ class Keeper:
         for key, masks in planned.items():
             self._own[key] = self._noted(key, masks, current[key])
         try:
-            self._record.write(self._own)
+            self._write(os.getpid())
         except HomenodeError as error:
             self._own = before
             self.tell("trouble", f"{error}: nothing is set, for it could not be given back")
@@ -376,6 +386,8 @@ class Keeper:
         self._states.clear()
         self.kept.clear()
         if not self._own:
+            if self._record.read_whole().process is not None:
+                self._note(None)
             return []
         sight = self._watcher.look(wholly=True)
         there = {lodger.key: lodger for lodger in sight.lodgers}
@@ -385,14 +397,17 @@ class Keeper:
                 del self._own[key]
             else:
                 self._give_back(key, lodger, why)
-        self._note()
+        self._note(None)
         return sorted(own.name for own in self._own.values())
 
-    def _note(self) -> None:
-        """Write down what is ours now."""
+    def _write(self, process: int | None) -> None:
+        self._record.write(Recorded(self._own, tuple(self._told), process))
+        self._is_noted = True
+
+    def _note(self, process: int | None) -> None:
+        """Write down what is ours now; `process` is the keeper at work."""
         try:
-            self._record.write(self._own)
-            self._is_noted = True
+            self._write(process)
         except HomenodeError as error:
             self.tell("trouble", str(error))
 

@@ -8,12 +8,13 @@ somebody else's, and each that is can be given back.
 While a keeper runs it holds the lock on ``keeper.json.lock``.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from homenode.bitmap import CpuMap
 from homenode.drivers.watching import MaskKind
-from homenode.errors import ParseError
+from homenode.errors import Conflict, HomenodeError, ParseError
 from homenode.formats.table import Table
 from homenode.state_file import LOCAL, StateFile, Storage
 
@@ -44,6 +45,17 @@ Kept = Mapping[str, KeptGuest]
 """Guests by their keys (`homenode.drivers.watching.Lodger`)."""
 
 
+class Recorded(NamedTuple):
+    """All that is recorded: the guests with masks of the keeper's, and what it told last.
+
+    `process` is the number of the keeper that is at work, None if none is.
+    """
+
+    guests: Kept = {}  # noqa: RUF012 - of an immutable type
+    events: tuple[str, ...] = ()
+    process: int | None = None
+
+
 def record_file(ledger_path: str, *, storage: Storage = LOCAL) -> StateFile:
     """Return the file of the record that goes with a ledger."""
     folder, slash, name = ledger_path.rpartition("/")
@@ -54,7 +66,7 @@ def record_file(ledger_path: str, *, storage: Storage = LOCAL) -> StateFile:
         "keeper's record",
         1,
         "remove it if no vcpu is held by the keeper; xl vcpu-list or virsh vcpuinfo tell",
-        0.0,
+        0.2,
         storage,
     )
 
@@ -66,28 +78,51 @@ class Record:
         self.file = file
         self._boot_id = boot_id
 
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Be the only keeper of the host, within ``with``; raises `Conflict` if there is one."""
+        lock = self.file.lock()
+        try:
+            lock.__enter__()
+        except HomenodeError as error:
+            if "another process" not in error.message:
+                raise
+            raise Conflict(
+                f"{self.file.path}: a keeper is at work on this host",
+                hint="systemctl stop homenode-keeper, or Ctrl-C where it runs; it gives all back",
+            ) from None
+        try:
+            yield
+        finally:
+            lock.__exit__(None, None, None)
+
     def read(self) -> Kept:
-        """Return what is recorded of this boot; nothing if there is no file.
+        """Return the guests that are recorded of this boot; none if there is no file.
 
         Raises `HomenodeError` for one that cannot be read.
         """
+        return self.read_whole().guests
+
+    def read_whole(self) -> Recorded:
+        """Return all that is recorded; as `read`."""
         content = self.file.read()
         if content is None:
-            return {}
+            return Recorded()
+        known = ("kind", "version", "boot_id", "guests", "events", "process")
         try:
-            table = Table(
-                content, ("kind", "version", "boot_id", "guests"), path="", source=self.file.path
-            )
+            table = Table(content, known, path="", source=self.file.path)
             if table.maybe_text("boot_id") != self._boot_id:
-                return {}
+                return Recorded()
             guests = table.tables(
                 "guests", ("key", "name", "instance", "masks_are", "masks"), most=_MOST_GUESTS
             )
-            return {one.text("key"): _guest(one) for one in guests}
+            events = tuple(table.texts("events"))
+            process = table.maybe_integer("process", least=1)
+            return Recorded({one.text("key"): _guest(one) for one in guests}, events, process)
         except ParseError as error:
             raise self.file.broken(error.message) from None
 
-    def write(self, kept: Kept) -> None:
+    def write(self, recorded: Recorded) -> None:
         """Make that all that is recorded."""
         guests = [
             {
@@ -97,9 +132,16 @@ class Record:
                 "masks_are": guest.kind,
                 "masks": _grouped(guest.masks),
             }
-            for key, guest in kept.items()
+            for key, guest in recorded.guests.items()
         ]
-        self.file.write({"boot_id": self._boot_id, "guests": guests})
+        self.file.write(
+            {
+                "boot_id": self._boot_id,
+                "process": recorded.process,
+                "guests": guests,
+                "events": list(recorded.events),
+            }
+        )
 
 
 def _grouped(masks: Mapping[int, OwnMask]) -> list[dict[str, object]]:
@@ -136,8 +178,3 @@ def own_now(guest: KeptGuest, now: Mapping[int, CpuMap]) -> dict[int, CpuMap]:
         for vcpu, mask in guest.masks.items()
         if vcpu in now and now[vcpu] in mask.ours and now[vcpu] != mask.replaced
     }
-
-
-def names(kept: Kept, keys: Iterable[str]) -> list[str]:
-    """Return the names of guests by their keys."""
-    return sorted(kept[key].name for key in keys if key in kept)
