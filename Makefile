@@ -72,6 +72,7 @@ $(NOVA_READY):
 bench: $(READY) $(NOVA_READY)
 	$(BIN)/python bench/search.py
 	$(BIN)/python bench/startup.py
+	$(BIN)/python bench/keeper.py
 	$(BIN)/python bench/virtual.py --nova $(NOVA)/bin/python
 
 wheel: $(READY)

@@ -16,7 +16,7 @@ from homenode.host import Cpupool, Host
 from homenode.keeper.events import Event
 from homenode.keeper.lodging import Kept, LeftAlone, exclusive_cpus, lodged
 from homenode.keeper.record import KeptGuest, OwnMask, Record, Recorded, own_now
-from homenode.keeper.rule import Ground, Measured, Move, State, Watched, decide
+from homenode.keeper.rule import Ground, Kind, Measured, Move, State, Watched, decide
 from homenode.keeper.settings import Settings
 
 Report = Callable[[Event], None]
@@ -361,19 +361,21 @@ class Keeper:
             del self._own[key]
 
     def _tell_moves(self, moves: Sequence[Move], host: Host) -> None:
-        groups: dict[tuple[str, str, NodeMap, str], list[int]] = {}
+        """Report moves, those of a guest to the same nodes as one, with the reason of the first."""
+        groups: dict[tuple[str, Kind, NodeMap], list[Move]] = {}
         for move in moves:
-            groups.setdefault((move.key[0], move.kind, move.reach, move.why), []).append(
-                move.key[1]
-            )
-        for (key, kind, reach, why), vcpus in groups.items():
+            groups.setdefault((move.key[0], move.kind, move.reach), []).append(move)
+        for (key, kind, reach), together in groups.items():
             kept = self.kept.get(key)
             if kept is not None:
-                cpus = host.cpus_of(reach) & kept.may[vcpus[0]]
                 self.tell(
-                    kind, why, guest=kept.lodger.guest.name, vcpus=CpuMap(vcpus), nodes=reach,
-                    cpus=cpus,
-                )  # fmt: skip
+                    kind,
+                    together[0].why,
+                    guest=kept.lodger.guest.name,
+                    vcpus=CpuMap(move.key[1] for move in together),
+                    nodes=reach,
+                    cpus=_mask(kept, together[0], host),
+                )
 
     # --- giving back ---
 
