@@ -5,12 +5,11 @@
 Guests of one vcpu that spins. Each load is made with every kind of mask, on a host without other
 guests, and then the vcpus are watched: what each ran between two looks is put down to the node
 where it is at the second. Residency is the share of that on its home; cpus is what all ran
-together, per second. Xen's time is exact (qemu counts instructions), so its figures can be compared;
-the time of the other lab is not, so of its figures only shares mean anything.
+together, per second. Xen's time is exact (qemu counts instructions), so its figures can be
+compared; the time of the other lab is not, so of its figures only shares mean anything.
 """
 
 import argparse
-import random
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,11 +19,13 @@ from statistics import mean
 from typing import NamedTuple, Protocol
 
 from homenode.bitmap import CpuMap
+from proof.residency import crowd
 
 LABS = Path(__file__).resolve().parents[1] / "tests/labs"
 sys.path += [str(LABS / "common"), str(LABS / "kvm"), str(LABS / "xen")]
 
 import guests as kvm_guests  # noqa: E402 - found by the lines before
+import keepers  # noqa: E402 - the same
 from kvmlab import Lab as KvmLab  # noqa: E402 - the same
 from lab import Lab as XenLab  # noqa: E402 - the same
 
@@ -32,8 +33,7 @@ CPUS = 2
 """Of each of the four nodes."""
 EXACT_TIME = ("tcg,thread=single", ("-icount", "shift=3,sleep=off"))
 SETTINGS = b"[keeper]\nown_cpu_share = 1\n"
-"""An emulated cpu is some fifty times slower than a real one: the keeper is not to wait for that."""
-KEEP = "homenode keep --config /root/keeper.toml"
+"""An emulated cpu is some fifty times slower than a real one, for which it is not to wait."""
 
 
 class Seen(NamedTuple):
@@ -64,6 +64,7 @@ class Watched(NamedTuple):
 class Stage(Protocol):
     """A lab with four nodes, on which loads are made."""
 
+    lab: XenLab | KvmLab
     masks: Sequence[str]
 
     def create(self, name: str, home: int | None, mask: str) -> None:
@@ -97,18 +98,17 @@ class Xen:
     }
 
     def __init__(self) -> None:
-        self._lab = XenLab("proof-keeper")
+        self.lab = XenLab("proof-keeper")
         accel, arguments = EXACT_TIME
-        self._lab.start("n4", accel=accel, qemu_args=arguments)
-        self._lab.install_homenode()
-        self._lab.put(SETTINGS, "/root/keeper.toml")
+        self.lab.start("n4", accel=accel, qemu_args=arguments)
+        self.lab.install_homenode()
 
     def create(self, name: str, home: int | None, mask: str) -> None:
         """Create it, paused: busy guests slow the emulated dom0."""
         line = self.lines["none" if home is None else mask]
         line = line.format(node=home, cpus=CpuMap(_cpus(home or 0)))
         file = f'name="{name}"\ntype="pv"\nkernel="/guest/nano"\nmemory=16\nvcpus=1\n'
-        self._lab.put(f'{file}extra="burn"\n{line}\n'.encode(), f"/root/{name}.cfg")
+        self.lab.put(f'{file}extra="burn"\n{line}\n'.encode(), f"/root/{name}.cfg")
         self.run(f"xl create -qp /root/{name}.cfg")
 
     def destroy(self, name: str) -> None:
@@ -131,15 +131,15 @@ class Xen:
 
     def run(self, command: str, *, timeout_s: float = 900) -> str:
         """Run a command in dom0."""
-        return self._lab.run(command, timeout_s=timeout_s, check=True).stdout
+        return self.lab.run(command, timeout_s=timeout_s, check=True).stdout
 
     def clean(self) -> None:
         """Take the host back to how it was."""
-        self._lab.clean()
+        self.lab.clean()
 
     def stop(self) -> None:
         """End the lab."""
-        self._lab.stop()
+        self.lab.stop()
 
 
 class Kvm:
@@ -148,11 +148,10 @@ class Kvm:
     masks = ("none", "hard", "keeper")
 
     def __init__(self) -> None:
-        self._lab = KvmLab("proof-keeper")
+        self.lab = KvmLab("proof-keeper")
         # The kernel would move memory after the vcpus: then there is no home to come back to.
-        self._lab.start("n4", arguments="numa_balancing=disable")
-        self._lab.install_homenode()
-        self._lab.put(SETTINGS, "/root/keeper.toml")
+        self.lab.start("n4", arguments="numa_balancing=disable")
+        self.lab.install_homenode()
 
     def create(self, name: str, home: int | None, mask: str) -> None:
         """Create it, paused; its memory is bound to its home."""
@@ -165,7 +164,7 @@ class Kvm:
             numatune=bound,
             cputune=pin if mask == "hard" and home is not None else "",
         )
-        self._lab.put(text.encode(), f"/root/{name}.xml")
+        self.lab.put(text.encode(), f"/root/{name}.xml")
         self.run(f"virsh -q create /root/{name}.xml --paused")
 
     def destroy(self, name: str) -> None:
@@ -180,7 +179,8 @@ class Kvm:
         """Read the thread of each guest's vcpu."""
         text = self.run(
             "cat /proc/uptime; cd /run/libvirt/qemu; for f in *.xml; do"
-            """ p=${f%.xml}; p=$(cat $p.pid); t=$(sed -n "s/.*<vcpu id='0' pid='\\([0-9]*\\)'.*/\\1/p" $f);"""
+            " p=${f%.xml}; p=$(cat $p.pid); "
+            """t=$(sed -n "s/.*<vcpu id='0' pid='\\([0-9]*\\)'.*/\\1/p" $f);"""
             " t=/proc/$p/task/$t; echo ${f%.xml} $(sed 's/.*) //' $t/stat | cut -d' ' -f37)"
             " $(cut -d' ' -f1 $t/schedstat); done"
         )
@@ -193,15 +193,15 @@ class Kvm:
 
     def run(self, command: str, *, timeout_s: float = 900) -> str:
         """Run a command on the host."""
-        return self._lab.run(command, timeout_s=timeout_s, check=True).stdout
+        return self.lab.run(command, timeout_s=timeout_s, check=True).stdout
 
     def clean(self) -> None:
         """Take the host back to how it was."""
-        self._lab.clean()
+        self.lab.clean()
 
     def stop(self) -> None:
         """End the lab."""
-        self._lab.stop()
+        self.lab.stop()
 
 
 def _cpus(node: int) -> range:
@@ -232,32 +232,23 @@ def _sampled(stage: Stage, *, seconds: float, looks: int = 10) -> list[Seen]:
 def _settle(stage: Stage, mask: str, *, guests: int, seconds: float) -> None:
     """Wait until the keeper has dealt with so many guests, or some seconds without one."""
     if mask == "keeper":
-        stage.run(f"(setsid {KEEP} >/root/keep.log 2>&1 </dev/null &); sleep 1")
-        stage.run(
-            f"until [ $(grep -c ^hold /root/keep.log) -ge {guests} ]; do sleep 1; done",
-            timeout_s=3600,
-        )
+        keepers.start(stage.lab, settings=SETTINGS)
+        keepers.until_told(stage.lab, "^hold", count=guests)
     stage.run(f"sleep {seconds}")
 
 
 def room(stage: Stage, mask: str, seed: int) -> Watched:
-    """One guest for each node, after three others have come and gone; the order is the seed's."""
-    chance = random.Random(seed)  # noqa: S311 - an order to be repeated, no secret
-    homes: dict[str, int] = {f"stay{node}": node for node in range(4)}
-    going: dict[str, int | None] = {
-        "go0": chance.randrange(4),
-        "go1": chance.randrange(4),
-        "go2": None,
-    }
-    created = [*homes.items(), *going.items()]
-    chance.shuffle(created)
-    for name, home in created:
-        stage.create(name, home, mask)
-    for name, _ in created:
-        stage.rest(name, still=False)
-    for name in going:
-        stage.destroy(name)
-    _settle(stage, mask, guests=len(homes), seconds=4)
+    """One guest for each node, after three others have come and gone (`proof.residency`)."""
+    created, going = crowd(list(range(4)), seed)
+    for guest in created:
+        stage.create(guest.name, guest.home, mask)
+    for guest in created:
+        stage.rest(guest.name, still=False)
+    for guest in going:
+        stage.destroy(guest.name)
+    _settle(stage, mask, guests=4, seconds=4)
+    stay = [guest for guest in created if guest not in going]
+    homes = {guest.name: guest.home for guest in stay if guest.home is not None}
     return _watched(_sampled(stage, seconds=10), homes)
 
 
@@ -273,9 +264,7 @@ def saturated(stage: Stage, mask: str, seed: int) -> Watched:  # noqa: ARG001 - 
 
 
 def moving(stage: Stage, mask: str, seed: int) -> Watched:  # noqa: ARG001 - one order only
-    """Three guests at home on node 0 and three on node 2; the ones spin, then the others, then all
-    but one of each.
-    """
+    """Three guests of node 0 spin, then three of node 2 instead, then two of each."""
     first = {f"a{number}": 0 for number in range(3)}
     other = {f"b{number}": 2 for number in range(3)}
     homes = {**first, **other}
@@ -332,8 +321,8 @@ def measured(on: Iterable[str], loads: Sequence[str], seeds: int) -> Iterable[st
                         began = time.monotonic()
                         runs.append(LOADS[load][1](stage, mask, seed))
                         if mask == "keeper":
-                            stage.run("pkill -TERM -f 'homenode keep' || true; sleep 3")
-                            sys.stderr.write(stage.run("cat /root/keep.log"))
+                            keepers.end(stage.lab)
+                            sys.stderr.write(keepers.told_by(stage.lab))
                         took = time.monotonic() - began
                         print(name, load, mask, seed, runs[-1], f"{took:.0f} s", file=sys.stderr)
                     cpus = mean(run.cpus for run in runs)
