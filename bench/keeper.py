@@ -24,8 +24,8 @@ from homenode.formats import host_toml
 from homenode.formats.xl_list import parse_running
 from homenode.guest import Guest, MemoryByNode, Vcpu
 from homenode.keeper.loop import Clocks, Keeper
-from homenode.keeper.record import Record, record_file
 from homenode.keeper.settings import Settings
+from homenode.keeper_record import Record, record_file
 
 HOST = Path(__file__).parents[1] / "src/homenode/drivers/default_host.toml"
 MIB = 1024

@@ -233,7 +233,7 @@ def _settle(stage: Stage, mask: str, *, guests: int, seconds: float) -> None:
     """Wait until the keeper has dealt with so many guests, or some seconds without one."""
     if mask == "keeper":
         keepers.start(stage.lab, settings=SETTINGS)
-        keepers.until_told(stage.lab, "^hold", count=guests)
+        keepers.until_told(stage.lab, "^hold", count=guests, timeout_s=3600)
     stage.run(f"sleep {seconds}")
 
 

@@ -1,25 +1,29 @@
 """The keeper on a simulated host: it leaves no mask of its own, and touches none of a user's."""
 
 import json
+import os
 import random
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from homenode import affinity
 from homenode.bitmap import CpuMap, NodeMap
 from homenode.cli.main import main
 from homenode.doctor import LinuxFacts
 from homenode.drivers.base import Masks, Snapshot
 from homenode.drivers.simulated import SimulatedDriver
 from homenode.drivers.simulated_load import parse_load
-from homenode.errors import ExitStatus, HomenodeError, HypervisorError
+from homenode.errors import Conflict, ExitStatus, HomenodeError, HypervisorError
 from homenode.formats import host_toml
 from homenode.guest import Guest, MemoryByNode, Vcpu
 from homenode.keeper import balancers
 from homenode.keeper.loop import Clocks, Keeper
-from homenode.keeper.record import Record, Recorded, record_file
 from homenode.keeper.settings import Settings
+from homenode.keeper_record import Record, Recorded, record_file
+from homenode.ledger import Remembered
 
 FOUR_NODES = """
 nodes = 4
@@ -237,6 +241,54 @@ def test_a_dry_run_changes_nothing(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == files
 
 
+def test_what_the_keeper_holds_is_seen_as_its_own_and_survives_other_changes(tmp_path):
+    world = World(tmp_path, [of("a", 0), of("b", 1)])
+    keeper = world.keeper()
+    world.rounds(keeper, 2)
+    seen = world.driver.snapshot()
+    kept = seen.guest("a")
+    assert (kept.kept, kept.held, kept.replaced) == (True, None, (EVERY,))
+    with pytest.raises(Conflict, match="the keeper holds 'a'"):
+        affinity.opened(seen, kept)
+    # Preferring is beside what the keeper does: it goes on.
+    affinity.apply(world.driver, affinity.change(seen, kept, NodeMap([2])))
+    world.rounds(keeper, 2)
+    assert world.masks()["a"] == ["0-1"]
+    # Holding is the user's: what comes back when he opens it is not the keeper's mask.
+    seen = world.driver.snapshot()
+    held = affinity.change(seen, seen.guest("b"), NodeMap([3]), kind="hard")
+    assert held.replaced == (EVERY,)
+    affinity.apply(world.driver, held)
+    world.rounds(keeper, 2)
+    keeper.release(why="a test")
+    assert world.masks() == {"a": ["0-7"], "b": ["6-7"]}
+    seen = world.driver.snapshot()
+    affinity.apply(world.driver, affinity.opened(seen, seen.guest("b")))
+    assert world.masks() == {"a": ["0-7"], "b": ["0-7"]}
+
+
+def test_guests_that_are_held_by_default_are_kept_and_those_held_by_wish_are_not(tmp_path):
+    nodes = CpuMap.parse("0-1")
+    world = World(tmp_path, [of("default", 0, hard=nodes), of("wished", 0, hard=nodes), of("c", 0)])
+    ledger = world.driver.ledger
+    with ledger.lock():
+        for one in world.driver.snapshot().guests[1:3]:
+            ledger.remember(
+                Remembered(one.uuid, held=NodeMap([0]), masks=(nodes,), by_default=one.id == 1)
+            )
+    keeper = world.keeper()
+    world.rounds(keeper, 5)
+    masks = world.masks()
+    assert masks["wished"] == ["0-1"]
+    assert sorted(mask for name in ("default", "c") for mask in masks[name]) == ["0-1", "0-3"]
+    keeper.release(why="a test")
+    assert world.masks() == {"default": ["0-1"], "wished": ["0-1"], "c": ["0-7"]}
+
+
+def _open_files():
+    return {int(path.name) for path in Path("/proc/self/fd").iterdir()}
+
+
 class KilledError(BaseException):
     """The process ends here, at once."""
 
@@ -256,10 +308,15 @@ def killed_after(lines, function, *arguments):
                 raise KilledError
         return trace
 
+    files = _open_files()
     sys.settrace(trace)
     try:
         function(*arguments)
     except KilledError:
+        # With a process its files and locks end.
+        for left_open in _open_files() - files:
+            with suppress(OSError):
+                os.close(left_open)
         return True
     finally:
         sys.settrace(None)

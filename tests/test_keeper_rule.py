@@ -100,6 +100,14 @@ def test_strangers_leave_a_node_whose_own_vcpus_starve(others, reach):
     ]
 
 
+def test_of_many_none_starves_and_yet_the_surplus_spreads():
+    homes = {(f"g{number:02}", 0): 0 for number in range(10)}
+    bench = Bench(homes, lambda key, at_s: 1.0 if key[0] < "g08" or at_s > 60 else 0.0, cpus=8)
+    bench.run(120)
+    assert len(bench.moves("spread")) == 2
+    assert bench.ran(since_s=90) == pytest.approx(10.0)
+
+
 def test_what_others_use_is_not_room():
     bench = Bench(vcpus(a=0, b=0, c=0), busy, others={1: 1.5}).run(30)
     away = [move for move in bench.moves() if move.reach != bench.homes[move.key]]
@@ -121,9 +129,8 @@ def test_who_waits_at_a_home_with_idle_cpus_waits_for_something_else():
 
 
 def test_who_waits_little_or_wants_little_stays():
-    full = {0: 1.7}
-    assert _one_round(0.9, 0.05, others=full) == ()
-    assert _one_round(0.03, 0.05, others=full) == ()
+    assert _one_round(0.9, 0.05, others={0: 1.2}) == ()
+    assert _one_round(0.03, 0.05, others={0: 1.97}) == ()
 
 
 def test_nearest_goes_by_the_sum_of_distances_from_home():
@@ -195,12 +202,13 @@ def test_a_wave_that_is_shorter_than_its_patience_is_soon_left_alone(period_s):
 @given(
     homes=st.lists(st.integers(0, 3), min_size=1, max_size=14),
     loads=st.lists(st.sampled_from([0.0, 0.1, 0.5, 0.95, 1.0]), min_size=14, max_size=14),
+    cpus=st.integers(1, 6),
 )
 @settings(max_examples=60, deadline=None)
-def test_a_steady_load_comes_to_rest_and_gets_what_it_would_without(homes, loads):
+def test_a_steady_load_comes_to_rest_and_gets_what_it_would_without(homes, loads, cpus):
     named = {(f"g{number:02}", 0): home for number, home in enumerate(homes)}
     wants = dict(zip(named, loads, strict=False))
-    bench = Bench(named, lambda key, _at: wants[key]).run(600)
+    bench = Bench(named, lambda key, _at: wants[key], cpus=cpus).run(600)
     bench.steps.clear()
     bench.run(600)
     assert bench.moves() == []

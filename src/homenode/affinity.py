@@ -81,7 +81,9 @@ def change(  # noqa: PLR0913 - what, and how
             masks.append(Masks(vcpu.hard, vcpu.soft))
             continue
         soft = seen.host.cpu_map if everywhere or not abilities.prefers else home
-        masks.append(Masks(home if hard and not everywhere else old, soft))
+        # What it only prefers leaves the keeper's masks to the keeper.
+        other = vcpu.hard if guest.kept and not hard else old
+        masks.append(Masks(home if hard and not everywhere else other, soft))
     holds = hard and not everywhere
     return Change(
         guest,
@@ -98,6 +100,10 @@ def opened(seen: Snapshot, guest: Guest) -> Change:
 
     Raises `Conflict` if its hard masks are not homenode's.
     """
+    if guest.held is None and guest.kept:
+        raise Conflict(
+            f"the keeper holds {guest.name!r}", hint="homenode keep --release, once it has ended"
+        )
     if guest.held is None:
         raise Conflict(
             f"homenode does not hold {guest.name!r}: its hard masks are not homenode's",
@@ -261,7 +267,7 @@ def _home(seen: Snapshot, guest: Guest, nodes: NodeMap) -> CpuMap:
 
 def _replaced(seen: Snapshot, guest: Guest) -> tuple[CpuMap, ...]:
     """Return the hard masks that are not homenode's: those under a hold, or those that are."""
-    if guest.held is None:
+    if guest.held is None and not guest.kept:
         return tuple(vcpu.hard for vcpu in guest.vcpus)
     earlier = guest.replaced or (seen.host.cpu_map,)
     return tuple(

@@ -59,7 +59,8 @@ class Guest(NamedTuple):
     where new memory of it comes from. `exclusive` guests have the cpus of their hard affinity
     for themselves. `held` are the nodes whose cpus homenode holds it to by hard affinity, None
     where the hard affinity is not homenode's, and `replaced` the hard masks that come back when it
-    lets go (none: any cpu); `held_by_default` is whether nobody asked for that. `devices` are the
+    lets go (none: any cpu); `held_by_default` is whether nobody asked for that. `kept` is whether
+    the keeper has set hard masks, and `replaced` then has what comes back. `devices` are the
     addresses of the host's devices that it has, as far as that is told. Identity is
     (uuid, generation): ids are reused.
     """
@@ -83,6 +84,7 @@ class Guest(NamedTuple):
     held: NodeMap | None = None
     replaced: tuple[CpuMap, ...] = ()
     held_by_default: bool = False
+    kept: bool = False
     devices: tuple[str, ...] = ()
 
     @property

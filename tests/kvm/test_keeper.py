@@ -5,7 +5,6 @@ import json
 import guests
 import pytest
 from keepers import keeping, until_told
-
 from proof import keeper_kills
 
 
@@ -60,7 +59,7 @@ def test_one_too_many_is_given_another_node(lab):
         created(lab, name, 0, rom="burn")
     with keeping(lab) as told:
         until_told(lab, "vcpu 0: held to", count=3)
-        until_told(lab, "held to nodes 0,*[1-3]")
+        until_told(lab, "held to nodes 0[-,]")
         assert "node 0 has no room for it" in told() or "cpus are wanted on node 0" in told()
         masks = [masks_of(lab, name)[0] for name in ("a", "b", "c")]
         assert sorted(mask.count("y") for mask in masks) == [2, 2, 4]

@@ -4,7 +4,6 @@ import json
 
 import pytest
 from keepers import keeping, until_told
-
 from proof import keeper_kills
 
 

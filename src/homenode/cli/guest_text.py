@@ -38,6 +38,7 @@ def guest_document(guest: Guest, ran: Residency | None = None) -> dict[str, obje
         "residency": None if ran is None else ran.residency,
         "locality": None if ran is None else ran.locality,
         "held": None if guest.held is None else list(guest.held),
+        "kept": guest.kept,
         "devices": list(guest.devices),
     }
 

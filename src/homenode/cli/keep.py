@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from homenode.drivers.base import Driver
     from homenode.keeper.events import Event
     from homenode.keeper.loop import Keeper
-    from homenode.keeper.record import Record
+    from homenode.keeper_record import Record
 
 _EXAMPLES = """\
   homenode keep --once --dry-run            what would it do now, and why?
@@ -99,7 +99,7 @@ def _chosen(arguments: list[str]) -> "Namespace":
 
 
 def _record(driver: "Driver") -> "Record":
-    from homenode.keeper.record import Record, record_file  # noqa: PLC0415 - after --help
+    from homenode.keeper_record import Record, record_file  # noqa: PLC0415 - after --help
 
     ledger = driver.ledger
     if ledger is None:

@@ -25,16 +25,16 @@ _EXAMPLES = """\
   homenode list -c capture:FOLDER --json
 
 Nodes are those that a guest's memory comes from; held and prefers are the nodes of its hard and
-soft affinity (cpus, where they are no whole nodes). Match is the share of its memory that is on its
-nodes; resident the share of its running time on nodes that hold its memory, and local that of time
-and memory together, both watched for a moment; a guest that did not run is idle. Where memory is,
-xl does not tell: what homenode saw when it created a guest is shown with its age, and --pages has
-Xen count, which holds up the host for some milliseconds per GiB. What nobody says is ?, and null in
-the document:
+soft affinity (cpus, where they are no whole nodes), (kept) where homenode keep holds it. Match is
+the share of its memory that is on its nodes; resident the share of its running time on nodes that
+hold its memory, and local that of time and memory together, both watched for a moment; a guest
+that did not run is idle. Where memory is, xl does not tell: what homenode saw when it created a
+guest is shown with its age, and --pages has Xen count, which holds up the host for some
+milliseconds per GiB. What nobody says is ?, and null in the document:
   {"version": 1, "guests": [{"name", "id", "uuid", "state", "type", "pool", "vcpus", "memory_kib",
    "node_affinity": [node], "memory": [{"node", "kib"}], "memory_source", "memory_taken_at",
    "match": percent, "residency": percent, "locality": percent, "held": [node],
-   "devices": [address]}]}
+   "kept": bool, "devices": [address]}]}
 """
 
 _HEADINGS = (
@@ -80,7 +80,7 @@ def _row(guest: Guest, host: Host, ran: dict[int, Residency], now: float) -> tup
         str(len(guest.vcpus)),
         format_memory(guest.memory_kib),
         nodes_text(guest.node_affinity),
-        _mask_text(host, [vcpu.hard for vcpu in guest.vcpus]),
+        _mask_text(host, [vcpu.hard for vcpu in guest.vcpus]) + (" (kept)" if guest.kept else ""),
         _mask_text(host, [vcpu.soft for vcpu in guest.vcpus]),
         _memory_text(guest, now),
         match_text(guest),

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from homenode.drivers.base import Driver
     from homenode.keeper.board import Board, GuestRow, Total
-    from homenode.keeper.record import Recorded
+    from homenode.keeper_record import Recorded
 
 _EXAMPLES = """\
   homenode top
@@ -81,8 +81,8 @@ class _Looks:
     """Looks again and again, and adds up."""
 
     def __init__(self, driver: "Driver", chosen: "Namespace") -> None:
-        from homenode.keeper.record import Record, record_file  # noqa: PLC0415 - after --help
         from homenode.keeper.settings import Settings  # noqa: PLC0415 - the same
+        from homenode.keeper_record import Record, record_file  # noqa: PLC0415 - after --help
 
         self._watcher = driver.watcher()
         self._home_share = Settings().home_share
@@ -110,7 +110,7 @@ class _Looks:
     def next(self) -> "tuple[Board, Recorded, float]":
         """Look, and return what is to be seen, what the keeper noted, and the seconds between."""
         from homenode.keeper.board import board  # noqa: PLC0415 - after --help
-        from homenode.keeper.record import Recorded  # noqa: PLC0415 - the same
+        from homenode.keeper_record import Recorded  # noqa: PLC0415 - the same
 
         now_s = time.monotonic()
         wholly = now_s - self._wholly_at_s > 60

@@ -45,7 +45,8 @@ from homenode.errors import Conflict, HomenodeError, HypervisorError, Undone
 from homenode.formats.xl_cfg import GuestConfig
 from homenode.guest import Guest, GuestRequest, Vcpu
 from homenode.host import Host
-from homenode.ledger import Ledger, recalled
+from homenode.keeper_record import Record, known, record_file
+from homenode.ledger import Ledger
 from homenode.placement.decision import Decision, Warned
 from homenode.placement.view import ShareRule
 from homenode.rules import xen, xen_request
@@ -107,7 +108,8 @@ class SimulatedDriver:
     def snapshot(self, look: Look = "full") -> Snapshot:  # noqa: ARG002 - nothing has a price
         """Look at the host and its guests."""
         state, entries = self._read(), self.ledger.entries()
-        guests = tuple(recalled(guest, entries) for guest in state.guests)
+        record = Record(record_file(self.ledger.path), boot_id=self._boot_id).read_whole()
+        guests = tuple(known(guest, entries, record) for guest in state.guests)
         return Snapshot(state.current().replace(taken_at=self._clock()), guests)
 
     def pages(self, *, force: bool = False) -> Snapshot:  # noqa: ARG002 - nothing has a price

@@ -5,14 +5,12 @@ is, pools, new guests' files) is looked at when guests came or went, or when it 
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from homenode.bitmap import CpuMap
 from homenode.guest import Guest
 from homenode.host import Host
-
-MaskKind = Literal["hard", "soft"]
-"""Which masks the keeper sets: soft ones where the scheduler heeds them, hard ones elsewhere."""
+from homenode.keeper_record import MaskKind
 
 
 class Lodger(NamedTuple):

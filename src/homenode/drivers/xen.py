@@ -24,7 +24,8 @@ from homenode.errors import HomenodeError, HypervisorError, Undone
 from homenode.formats import xen_debug_keys, xl_list
 from homenode.formats.xl_cfg import GuestConfig
 from homenode.guest import Guest, GuestRequest, Vcpu
-from homenode.ledger import Ledger, Remembered, recalled
+from homenode.keeper_record import Record, known, record_file
+from homenode.ledger import Ledger, Remembered
 from homenode.placement.decision import Decision, Warned
 from homenode.placement.view import ShareRule
 from homenode.rules import xen as rules
@@ -338,12 +339,15 @@ class XenDriver:
     def _with_what_is_remembered(self, seen: Snapshot) -> Snapshot:
         entries = self.ledger.entries()
         pending = {claim.uuid for claim in entries.claims if claim.state == "pending"}
+        recorded = Record(
+            record_file(self.ledger.path, storage=self.gateway.storage), boot_id=self.ledger.boot_id
+        ).read_whole()
         guests = []
         for guest in seen.guests:
-            known = recalled(guest, entries)
+            seen_guest = known(guest, entries, recorded)
             # Until it is unpaused, at the very end, a guest is being built.
             building = guest.uuid in pending and guest.state == "paused"
-            guests.append(known._replace(state="building") if building else known)
+            guests.append(seen_guest._replace(state="building") if building else seen_guest)
         return Snapshot(seen.host.replace(taken_at=self._clock()), tuple(guests))
 
 

@@ -15,12 +15,13 @@ from time import monotonic
 from homenode.bitmap import CpuMap
 from homenode.drivers.base import Masks, Snapshot
 from homenode.drivers.waiting import Waiting
-from homenode.drivers.watching import Lodger, MaskKind, Sight, Use
+from homenode.drivers.watching import Lodger, Sight, Use
 from homenode.drivers.xen import XenDriver
 from homenode.errors import HypervisorError
 from homenode.formats.xl_list import Running
 from homenode.guest import Guest
 from homenode.host import Host
+from homenode.keeper_record import MaskKind
 
 _HEEDING = ("credit",)
 """Schedulers that heed soft affinity."""

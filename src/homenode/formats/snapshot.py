@@ -241,6 +241,7 @@ def _guest(table: Table, known: NodeMap) -> Guest:
         held=table.maybe_map("held", NodeMap, within=known),
         replaced=tuple(CpuMap.parse(mask) for mask in table.texts("replaced")),
         held_by_default=table.flag("held_by_default", default=False),
+        kept=table.flag("kept", default=False),
         devices=tuple(table.texts("devices")),
     )
 

@@ -16,7 +16,7 @@ Each round is the same walk, with no way back:
 1. a `Watcher` of `homenode.drivers` looks, once, and cheaply: how long each vcpu ran and waited;
 2. `homenode.keeper.rule` decides: a pure function of what was measured, and of what it decided
    before. It knows no hypervisor, and so it serves simulated schedulers as well;
-3. `homenode.keeper.record` notes which masks are to be set and what they replace, on the disk;
+3. `homenode.keeper_record` notes which masks are to be set and what they replace, on the disk;
 4. the `Watcher` sets them, and `homenode.keeper.loop` reports.
 
 What it is not good for: loads that change within seconds (it acts on averages over some ten), and

@@ -9,15 +9,15 @@ from time import localtime, strftime
 from typing import NamedTuple
 
 from homenode.bitmap import CpuMap, NodeMap
-from homenode.drivers.watching import Lodger, MaskKind, Sight, Watcher
+from homenode.drivers.watching import Lodger, Sight, Watcher
 from homenode.errors import HomenodeError, HypervisorError
 from homenode.guest import Vcpu
 from homenode.host import Cpupool, Host
 from homenode.keeper.events import Event
 from homenode.keeper.lodging import Kept, LeftAlone, exclusive_cpus, lodged
-from homenode.keeper.record import KeptGuest, OwnMask, Record, Recorded, own_now
 from homenode.keeper.rule import Ground, Kind, Measured, Move, State, Watched, decide
 from homenode.keeper.settings import Settings
+from homenode.keeper_record import KeptGuest, MaskKind, OwnMask, Record, Recorded, own_now
 
 Report = Callable[[Event], None]
 
@@ -176,13 +176,8 @@ class Keeper:
             for vcpu in guest.vcpus
         )
         if kept is not None:
-            # What follows from masks (Xen's node affinity, who holds it) follows from ours now.
-            was = kept.lodger.guest
-            guest = guest._replace(
-                node_affinity=was.node_affinity,
-                held=was.held,
-                held_by_default=was.held_by_default,
-            )
+            # What follows from masks (Xen's node affinity) follows from ours now.
+            guest = guest._replace(node_affinity=kept.lodger.guest.node_affinity)
         return lodger._replace(guest=guest._replace(vcpus=vcpus))
 
     def _leave(self, found: LeftAlone) -> None:

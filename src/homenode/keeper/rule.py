@@ -16,7 +16,8 @@ In the order in which they are decided:
 ====== ===================================================================================
 yield  a stranger leaves a node that is saturated and whose own vcpus starve
 return a vcpu comes back, for home has room
-spread a starved vcpu gets the nearest node with room beside its saturated home
+spread a vcpu gets the nearest node with room beside its saturated home, if it starves there
+       or home is overdrawn by about as much as it wants
 hold   a vcpu that was not held is held, at home if that has room, else as if it spread
 ====== ===================================================================================
 """
@@ -201,7 +202,10 @@ class _Book:
         self._used = dict.fromkeys(ground.cpus, 0.0)
         for node, cpus in measured.others.items():
             if node in self._loads:
-                self._loads[node].rest += cpus
+                # As far as they fill cpus they are as good as vcpus that spin.
+                whole = int(cpus + settings.tolerance_cpus)
+                self._loads[node].whole += whole
+                self._loads[node].rest += max(0.0, cpus - whole)
                 self._used[node] += cpus
         for vcpu in measured.vcpus:
             seen = kept[vcpu.key]
@@ -311,6 +315,17 @@ class _Book:
             seen.waited >= self.settings.starved_share * wanted
         )
 
+    def is_overdrawn(self, vcpu: Watched) -> bool:
+        """Return whether so much too much is wanted at home that one like this had better leave.
+
+        Of nine that spin on eight cpus none starves, and a ninth of the work is lost all the same.
+        """
+        demand = self.kept[vcpu.key].demand
+        if demand < self.settings.busy_cpus:
+            return False
+        surplus = self.wanted(vcpu.home) - self.cpus(vcpu.home)
+        return surplus >= self.settings.overdrawn_share * demand
+
     def refuge(self, vcpu: Watched) -> int | None:
         """Return the nearest node with room for a vcpu; None if there is none."""
         for node in self.nearest(vcpu.home):
@@ -371,19 +386,21 @@ def _returns(book: _Book, stays: Mapping[NodeMap, Stay]) -> list[Move]:
 
 def _spreads(book: _Book) -> list[Move]:
     now_s, settings = book.measured.now_s, book.settings
-    starved = [
+    waiting = [
         vcpu
         for vcpu in book.measured.vcpus
         if (seen := book.kept[vcpu.key]).reach is not None
         and book.at(vcpu) in vcpu.home
         and now_s - seen.since_s >= settings.spread_after_s
-        and book.starves(vcpu)
+        and seen.waited > 0
         and book.is_used_up(vcpu.home)
     ]
     moves = []
     # Who may be away already goes first: so the fewest are.
-    for vcpu in sorted(starved, key=lambda vcpu: _urgency(vcpu, book.kept[vcpu.key])):
+    for vcpu in sorted(waiting, key=lambda vcpu: _urgency(vcpu, book.kept[vcpu.key])):
         if not book.is_saturated(vcpu.home):
+            continue
+        if not (book.starves(vcpu) or book.is_overdrawn(vcpu)):
             continue
         node = book.refuge(vcpu)
         if node is None:

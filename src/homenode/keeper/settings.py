@@ -15,6 +15,7 @@ class Settings(NamedTuple):
     damping_s: float = 8.0
     busy_cpus: float = 0.10
     starved_share: float = 0.15
+    overdrawn_share: float = 0.5
     saturated_share: float = 0.90
     room_share: float = 0.75
     tolerance_cpus: float = 0.10
@@ -54,6 +55,10 @@ NUMBERS: dict[str, Number] = {
     "starved_share": Number(
         0.01, 1, "of the time that a vcpu wants, waited in vain; waiting less costs less than"
         " remote memory, for which 5 to 40 % are published"
+    ),
+    "overdrawn_share": Number(
+        0.05, 10, "of what a vcpu wants: if so much more is wanted at home than it has cpus, it may"
+        " leave without starving; of many that share many cpus none starves"
     ),
     "saturated_share": Number(
         0.1, 1, "of the cpus that spinning vcpus leave at home; above it, home is saturated"

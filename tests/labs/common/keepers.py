@@ -22,10 +22,10 @@ def start(lab, word="^start", *, options="", settings=SETTINGS):
     lab.run(_START.format(word=word, options=options), timeout_s=900, check=True)
 
 
-def until_told(lab, word, *, count=1):
+def until_told(lab, word, *, count=1, timeout_s=180):
     """Wait until the keeper has told so many lines with `word`."""
     told = f"[ $(grep -c '{word}' /root/keep.log) -ge {count} ]"
-    lab.run(f"until {told}; do sleep 0.2; done", timeout_s=900, check=True)
+    lab.run(f"until {told}; do sleep 0.2; done", timeout_s=timeout_s, check=True)
 
 
 def told_by(lab):
@@ -40,7 +40,7 @@ def end(lab):
 
 @contextlib.contextmanager
 def keeping(lab, word="^start"):
-    """Have a keeper at work from when it has told a line with `word`; yields what tells the rest."""
+    """Have a keeper at work, which has told a line with `word`; yields what tells all lines."""
     start(lab, word)
     try:
         yield lambda: told_by(lab)

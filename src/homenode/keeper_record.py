@@ -10,15 +10,19 @@ While a keeper runs it holds the lock on ``keeper.json.lock``.
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from homenode.bitmap import CpuMap
-from homenode.drivers.watching import MaskKind
 from homenode.errors import Conflict, HomenodeError, ParseError
 from homenode.formats.table import Table
+from homenode.guest import Guest
+from homenode.ledger import Entries, recalled
 from homenode.state_file import LOCAL, StateFile, Storage
 
 _MOST_GUESTS = 65_536
+
+MaskKind = Literal["hard", "soft"]
+"""Which masks the keeper sets: soft ones where the scheduler heeds them, hard ones elsewhere."""
 
 
 class OwnMask(NamedTuple):
@@ -178,3 +182,19 @@ def own_now(guest: KeptGuest, now: Mapping[int, CpuMap]) -> dict[int, CpuMap]:
         for vcpu, mask in guest.masks.items()
         if vcpu in now and now[vcpu] in mask.ours and now[vcpu] != mask.replaced
     }
+
+
+def known(guest: Guest, entries: Entries, recorded: Recorded) -> Guest:
+    """Return a guest with what is remembered of it, which is of its masks without the keeper's.
+
+    The masks are as they are; if the keeper has set them, `Guest.kept` says so, and
+    `Guest.replaced` what would be there else.
+    """
+    own = recorded.guests.get(guest.uuid or guest.name)
+    if own is None or own.instance != str(guest.id) or own.kind != "hard":
+        return recalled(guest, entries)
+    below = own_now(own, {vcpu.id: vcpu.hard for vcpu in guest.vcpus})
+    vcpus = tuple(vcpu._replace(hard=below.get(vcpu.id, vcpu.hard)) for vcpu in guest.vcpus)
+    found = recalled(guest._replace(vcpus=vcpus), entries)
+    replaced = found.replaced if found.held is not None else tuple(vcpu.hard for vcpu in vcpus)
+    return found._replace(vcpus=guest.vcpus, replaced=replaced, kept=bool(below))
