@@ -26,6 +26,8 @@ def documents(tmp_path, monkeypatch, capsys):
     """Return an example of every kind of document, by heading."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     monkeypatch.delenv("HOMENODE_URI", raising=False)
+    monkeypatch.setenv("HOMENODE_CONFIG", str(tmp_path / "homenode.toml"))
+    (tmp_path / "homenode.toml").write_text("[keeper]\nround_s = 0.2\n")
     (tmp_path / "host.toml").write_text('name = "small"\nnodes = 2\ncores = 2\nmemory = "4GiB"\n')
     (tmp_path / "web.cfg").write_text('name = "web"\nmemory = 1024\nvcpus = 1\n')
     (tmp_path / "big.cfg").write_text('name = "big"\nmemory = 9000\nvcpus = 1\n')
@@ -41,6 +43,8 @@ def documents(tmp_path, monkeypatch, capsys):
     listed = run("list")
     main(["check", "-c", f"capture:{CAPTURE}", "--json"])
     found = json.loads(capsys.readouterr().out)
+    main(["keep", "-c", "sim:small", "--once", "--dry-run", "--json"])
+    event = json.loads(capsys.readouterr().out.splitlines()[0])
     return {
         "decision": decision,
         "share": decision["memory"][0],
@@ -54,6 +58,8 @@ def documents(tmp_path, monkeypatch, capsys):
         "finding": found["findings"][0],
         "snapshot": run("topology"),
         "diagnosis": run("doctor")["findings"][0],
+        "event": event,
+        "look": run("top", "--once", "--interval", "0.1"),
     }
 
 

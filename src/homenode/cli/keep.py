@@ -196,6 +196,7 @@ class _Service:
             self._manager.stopping()
             _ignore_interrupts()
             left = keeper.release(why="the keeper ends")
+            keeper.tell("stop", "all masks are as before" if not left else "some masks stay")
         if left:
             raise HypervisorError(
                 f"masks of {', '.join(left)} are not given back", hint="homenode keep --release"

@@ -158,7 +158,7 @@ class XenDriver:
         return listed
 
     def running(self, guest_id: int | None = None) -> list[xl_list.Running]:
-        """Return who runs and waits where at this moment, of one guest or of all."""
+        """Return who runs and waits where, of one guest or of all; offline vcpus too."""
         words = ["vcpu-list"] if guest_id is None else ["vcpu-list", str(guest_id)]
         return xl_list.parse_running(self._xl(*words), source=f"{self.uri}: xl vcpu-list")
 

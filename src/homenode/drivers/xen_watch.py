@@ -81,7 +81,7 @@ class XenWatcher:
         uses: dict[tuple[str, int], Use] = {}
         for row in rows:
             before = self._times.get((row.guest_id, row.vcpu))
-            if before is None or seconds <= 0:
+            if before is None or seconds <= 0 or row.cpu is None:
                 continue
             ran = min(1.0, max(0.0, (row.time_ns - before) / 1e9 / seconds))
             node = self._node_of.get(row.cpu)

@@ -122,12 +122,13 @@ def parse_vcpu_list(
 class Running(NamedTuple):
     """A vcpu as ``xl vcpu-list`` shows it running, with its masks as they are printed.
 
-    `state` is ``r`` (it runs), ``b`` (it wants nothing), ``-`` (it waits for a cpu) or ``p``.
+    `cpu` is None for one that is offline. `state` is ``r`` (it runs), ``b`` (it wants nothing),
+    ``-`` (it waits for a cpu) or ``p`` (paused).
     """
 
     guest_id: int
     vcpu: int
-    cpu: int
+    cpu: int | None
     state: str
     time_ns: int
     hard: str
@@ -135,7 +136,7 @@ class Running(NamedTuple):
 
 
 def parse_running(text: str, *, source: str = "xl vcpu-list") -> list[Running]:
-    """Read ``xl vcpu-list`` for who runs and waits where: the online vcpus, and no more.
+    """Read ``xl vcpu-list`` for who runs and waits where.
 
     For a list of thousands every few seconds: a tenth of what `parse_vcpu_list` takes. Rows are
     read from the right, since names may hold blanks and all that follows a name is one word.
@@ -148,12 +149,11 @@ def parse_running(text: str, *, source: str = "xl vcpu-list") -> list[Running]:
         words = line.rsplit(None, 8)
         try:
             _, guest, vcpu, cpu, state, seconds, hard, _, soft = words
-            if cpu == "-":
-                continue
             whole, _, tenths = seconds.partition(".")
             time_ns = int(whole) * 1_000_000_000 + int(tenths) * 100_000_000
             letter = state.replace("-", "")[:1] or "-"
-            found.append(Running(int(guest), int(vcpu), int(cpu), letter, time_ns, hard, soft))
+            at = None if cpu == "-" else int(cpu)
+            found.append(Running(int(guest), int(vcpu), at, letter, time_ns, hard, soft))
         except ValueError:
             raise ParseError(
                 f"no vcpu: {line.strip()[:80]!r}", source=source, line=number

@@ -94,7 +94,8 @@ def homes_of(guest: Guest, host: Host, home_share: float) -> dict[int, NodeMap] 
     """Return the home of each vcpu: the nodes of its virtual node, or of its guest's memory.
 
     A node is home if it holds `home_share` of what the node with the most holds. Where nobody says
-    where the memory is, the node affinity counts, unless that is every node. None is unknown.
+    where the memory is, or most of it is not touched yet, the node affinity counts, unless that is
+    every node. None is unknown.
     """
     whole = _home(guest, host, home_share)
     homes: dict[int, NodeMap] = {}
@@ -114,15 +115,14 @@ def _cell_home(guest: Guest, vcpu: Vcpu, host: Host) -> NodeMap | None:
 
 
 def _home(guest: Guest, host: Host, home_share: float) -> NodeMap | None:
-    memory = guest.memory_by_node
-    if memory is not None and any(memory.kib.values()):
-        most = max(memory.kib.values())
-        return NodeMap(
-            node
-            for node, kib in memory.kib.items()
-            if kib >= home_share * most and node in host.node_map
-        )
+    seen = {} if guest.memory_by_node is None else guest.memory_by_node.kib
     affinity = guest.node_affinity
-    if affinity is None or affinity >= host.nodes_of(host.cpu_map):
-        return None
-    return affinity & host.node_map or None
+    if affinity is not None and affinity >= host.nodes_of(host.cpu_map):
+        affinity = None
+    touched = 2 * sum(seen.values()) >= (guest.memory_kib or 0)
+    if not any(seen.values()) or (affinity is not None and not touched):
+        return None if affinity is None else affinity & host.node_map or None
+    most = max(seen.values())
+    return NodeMap(
+        node for node, kib in seen.items() if kib >= home_share * most and node in host.node_map
+    )

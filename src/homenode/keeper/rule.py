@@ -215,7 +215,7 @@ class _Book:
             if here is not None:
                 self._add(here, seen.demand, 1)
                 self._at[vcpu.key] = here
-                self._used[here] += seen.ran
+                self._used[here] += vcpu.ran
 
     def _node_of(self, vcpu: Watched, seen: Kept) -> int | None:
         """Return the node that a vcpu's demand is counted at: where it was seen, if it may be."""
@@ -297,9 +297,9 @@ class _Book:
         return sum(load.whole + load.rest for load in loads)
 
     def is_used_up(self, nodes: Iterable[int]) -> bool:
-        """Return whether the cpus there are really busy: else who waits, waits for something else.
+        """Return whether the cpus there were really busy in this round.
 
-        A cap, for example.
+        Else who waits, waits for something else: a cap, for example.
         """
         here = tuple(nodes)
         used = sum(self._used.get(node, 0.0) for node in here)
