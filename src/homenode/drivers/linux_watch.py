@@ -17,8 +17,8 @@ from contextlib import suppress
 from time import monotonic
 from typing import NamedTuple
 
-from homenode.bitmap import CpuMap
-from homenode.drivers.linux_guests import STATUS, guest_of_status, status_of
+from homenode.bitmap import CpuMap, NodeMap
+from homenode.drivers.linux_guests import STATUS, guest_of_status, memory_of, status_of
 from homenode.drivers.trees import FolderTree, read_tree
 from homenode.drivers.watching import Lodger, Sight, Use
 from homenode.errors import HomenodeError, HypervisorError
@@ -33,6 +33,9 @@ _ROUNDS_PER_MASK = 12
 
 _LONGEST_LINE = 1024
 
+_STILL = 0.002
+"""Of a vcpu that ran less than that share of the time, nobody asks where."""
+
 
 class _Thread(NamedTuple):
     """The thread of a vcpu, and its files, kept open."""
@@ -43,10 +46,11 @@ class _Thread(NamedTuple):
 
 
 class _Known(NamedTuple):
-    """A guest, what its file was when it was read, and its threads."""
+    """A guest by its files alone and with what else is known, when it was read, and its threads."""
 
     written: tuple[int, int]
     status: DomainStatus
+    guest: Guest
     lodger: Lodger
     threads: Mapping[int, _Thread]
 
@@ -75,6 +79,7 @@ class LinuxWatcher:
         self._node_of: dict[int, int] = {}
         self._guests: dict[str, _Known] = {}
         self._times: dict[tuple[str, int], tuple[int, int]] = {}
+        self._fixed: dict[tuple[str, int], int] = {}
         self._busy: dict[int, int] = {}
         self._at_s = 0.0
         self._round = 0
@@ -119,8 +124,7 @@ class LinuxWatcher:
             known = self._guests.get(name)
             if known is not None and known.written == written:
                 if wholly:
-                    lodger = self._lodger(known.status)
-                    self._guests[name] = known._replace(lodger=lodger or known.lodger)
+                    self._guests[name] = self._looked_again(known)
                 continue
             if known is not None:
                 self._forget(name)
@@ -143,25 +147,33 @@ class LinuxWatcher:
             status = status_of(self._tree, f"{STATUS}/{name}")
         except HomenodeError:
             return False  # one that cannot be read is left alone; `doctor` and `list` say so
-        lodger = None if status is None else self._lodger(status)
-        if status is None or lodger is None:
+        text = None if status is None else self._tree.text(f"proc/{status.process}/stat")
+        if status is None or text is None or self._host is None:
             return False
+        guest = guest_of_status(status, self._host, self._root)
         threads = {}
         for vcpu, number in status.threads.items():
             thread = self._opened(status.process or 0, number)
             if thread is not None:
                 threads[vcpu] = thread
-        self._guests[name] = _Known(written, status, lodger, threads)
+        key, instance = guest.uuid or guest.name, f"{status.process}:{started_at(text)}"
+        lodger = Lodger(key, instance, self._complete(self._as_held(guest, threads)))
+        self._guests[name] = _Known(written, status, guest, lodger, threads)
         return True
 
-    def _lodger(self, status: DomainStatus) -> Lodger | None:
-        """Return the guest, None if its process has ended."""
-        text = self._tree.text(f"proc/{status.process}/stat")
-        if text is None or self._host is None:
-            return None
-        guest = self._complete(guest_of_status(status, self._host, self._root))
-        instance = f"{status.process}:{started_at(text)}"
-        return Lodger(guest.uuid or guest.name, instance, guest)
+    def _looked_again(self, known: _Known) -> _Known:
+        """Return a guest with its memory and masks as they are now."""
+        status = known.status
+        memory = memory_of(status.process or 0, status.domain, root=self._root)
+        guest = known.guest._replace(memory_by_node=memory or known.guest.memory_by_node)
+        whole = self._complete(self._as_held(guest, known.threads))
+        return known._replace(guest=guest, lodger=known.lodger._replace(guest=whole))
+
+    def _as_held(self, guest: Guest, threads: Mapping[int, _Thread]) -> Guest:
+        """Return a guest with the masks that its threads have, which its file need not say."""
+        masks = {vcpu: self._mask(thread) for vcpu, thread in threads.items()}
+        vcpus = tuple(vcpu._replace(hard=masks.get(vcpu.id) or vcpu.hard) for vcpu in guest.vcpus)
+        return guest._replace(vcpus=vcpus)
 
     def _opened(self, process: int, number: int) -> _Thread | None:
         folder = os.path.join(self._root, f"proc/{process}/task/{number}")  # noqa: PTH118 - as above
@@ -185,6 +197,7 @@ class LinuxWatcher:
             os.close(thread.schedstat)
             os.close(thread.stat)
             self._times.pop((known.lodger.key, vcpu), None)
+            self._fixed.pop((known.lodger.key, vcpu), None)
 
     def _uses(self, seconds: float) -> Iterator[tuple[tuple[str, int], Use]]:
         for number, known in enumerate(self._guests.values()):
@@ -202,10 +215,23 @@ class LinuxWatcher:
                     continue
                 ran = min(1.0, (now[0] - before[0]) / 1e9 / seconds)
                 waited = min(1.0 - ran, (now[1] - before[1]) / 1e9 / seconds)
-                node = self._node(thread) if ran > 0 else None
-                yield key, Use(ran, waited, node, self._mask(thread) if its_turn else None)
+                mask = self._mask(thread) if its_turn else None
+                if mask is not None:
+                    self._fix(key, mask)
+                yield key, Use(ran, waited, self._node(key, thread, ran), mask)
 
-    def _node(self, thread: _Thread) -> int | None:
+    def _fix(self, key: tuple[str, int], mask: CpuMap) -> None:
+        """Know a vcpu whose mask is within one node to be there; to ask costs as much as times."""
+        nodes = NodeMap() if self._host is None else self._host.nodes_of(mask)
+        if len(nodes) == 1:
+            self._fixed[key] = nodes.first
+        else:
+            self._fixed.pop(key, None)
+
+    def _node(self, key: tuple[str, int], thread: _Thread, ran: float) -> int | None:
+        fixed = self._fixed.get(key)
+        if fixed is not None or ran < _STILL:
+            return fixed
         try:
             cpu = last_cpu(os.pread(thread.stat, _LONGEST_LINE, 0))
         except OSError:
@@ -267,6 +293,7 @@ class LinuxWatcher:
                     hint=hint,
                 ) from None
             done.append((thread, before))
+            self._fix((lodger.key, vcpu), mask)
 
 
 def _allow_many_files() -> None:

@@ -363,13 +363,15 @@ def _yields(book: _Book) -> list[Move]:
 
 
 def _returns(book: _Book, stays: Mapping[NodeMap, Stay]) -> list[Move]:
-    now_s, usual = book.measured.now_s, Stay(book.settings.return_after_s)
+    now_s = book.measured.now_s
+    # Of a home that nobody had to leave yet, who is away was found to be so at the start.
+    first = Stay(book.settings.spread_after_s)
     away = [
         vcpu
         for vcpu in book.measured.vcpus
         if (seen := book.kept[vcpu.key]).reach is not None
         and seen.reach != vcpu.home
-        and now_s - seen.since_s >= stays.get(vcpu.home, usual).seconds
+        and now_s - seen.since_s >= stays.get(vcpu.home, first).seconds
     ]
     # Who wants least first: so the most fit.
     moves = []
