@@ -248,6 +248,15 @@ def test_a_home_that_moves_is_followed():
     assert bench.reach(("a", 0)) == NodeMap([3])
 
 
+def test_who_is_not_measured_once_is_not_forgotten_until_he_is_gone():
+    bench = Bench(vcpus(a=0, b=0), busy).run(20)
+    away = bench.homes.pop(("b", 0))
+    bench.step()
+    bench.homes[("b", 0)] = away
+    assert bench.step().moves == ()
+    assert {key[0] for key in bench.state.of({"a"}).vcpus} == {"a"}
+
+
 def test_moves_that_failed_are_tried_again():
     bench = Bench(vcpus(a=0), busy)
     step = bench.step()

@@ -14,7 +14,7 @@ it.
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from time import monotonic
+from time import monotonic, time_ns
 from typing import NamedTuple
 
 from homenode.bitmap import CpuMap, NodeMap
@@ -32,6 +32,8 @@ _ROUNDS_PER_MASK = 12
 """Once in so many rounds each mask is looked at, where nothing is about to be changed."""
 
 _LONGEST_LINE = 1024
+
+_TICK_NS = 100_000_000
 
 _STILL = 0.002
 """Of a vcpu that ran less than that share of the time, nobody asks where."""
@@ -79,6 +81,8 @@ class LinuxWatcher:
         self._node_of: dict[int, int] = {}
         self._guests: dict[str, _Known] = {}
         self._times: dict[tuple[str, int], tuple[int, int]] = {}
+        self._files: dict[str, tuple[int, int]] = {}
+        self._changed = -1
         self._fixed: dict[tuple[str, int], int] = {}
         self._busy: dict[int, int] = {}
         self._at_s = 0.0
@@ -132,13 +136,25 @@ class LinuxWatcher:
         return changed
 
     def _written(self) -> dict[str, tuple[int, int]]:
+        """Return the files of guests, and what tells whether one was written since."""
+        folder = os.path.join(self._root, STATUS)  # noqa: PTH118 - pathlib is slow
+        try:
+            changed = os.stat(folder).st_mtime_ns  # noqa: PTH116 - the same
+        except OSError:
+            return {}
+        # libvirt puts a file in place of another, which changes the folder.
+        if changed == self._changed:
+            return self._files
         there = {}
-        with suppress(OSError), os.scandir(os.path.join(self._root, STATUS)) as files:  # noqa: PTH118 - pathlib is slow
+        with suppress(OSError), os.scandir(folder) as files:
             for file in files:
                 if file.name.endswith(".xml"):
                     with suppress(OSError):
                         told = file.stat()
                         there[file.name] = (told.st_mtime_ns, told.st_ino)
+        # What happens in this very tick of the clock does not change its time again.
+        self._changed = changed if abs(time_ns() - changed) > _TICK_NS else -1
+        self._files = there
         return there
 
     def _meet(self, name: str, written: tuple[int, int]) -> bool:

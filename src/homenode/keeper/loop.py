@@ -147,6 +147,7 @@ class Keeper:
             self._let_go.pop(key, None)
             self.accounts.pop(key, None)
         taken = exclusive_cpus(there.values(), sight.host)
+        self._states = {pool: state.of(self.kept) for pool, state in self._states.items()}
         for key, lodger in there.items():
             found = lodged(
                 self._as_before(lodger),

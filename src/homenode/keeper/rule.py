@@ -22,7 +22,7 @@ hold   a vcpu that was not held is held, at home if that has room, else as if it
 ====== ===================================================================================
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from math import exp
 from typing import Literal, NamedTuple
 
@@ -106,6 +106,11 @@ class State(NamedTuple):
     stays: Mapping[NodeMap, Stay] = {}
     changed_s: tuple[float, ...] = ()
 
+    def of(self, guests: Container[str]) -> "State":
+        """Return the state of these guests alone."""
+        vcpus = {key: kept for key, kept in self.vcpus.items() if key[0] in guests}
+        return self if len(vcpus) == len(self.vcpus) else self._replace(vcpus=vcpus)
+
     def without(self, moves: "Iterable[Move]", *, now_s: float) -> "State":
         """Return the state in which `moves` were decided and could not be made."""
         vcpus = dict(self.vcpus)
@@ -158,7 +163,8 @@ def _averaged(state: State, measured: Measured, settings: Settings) -> dict[Key,
     damping_s = settings.damping_s
     new = 1.0 if damping_s <= 0 else 1.0 - exp(-measured.seconds / damping_s)
     known = state.vcpus
-    kept: dict[Key, Kept] = {}
+    # Who was not measured this time is not forgotten: see `State.of`.
+    kept = dict(known)
     for vcpu in measured.vcpus:
         before = known.get(vcpu.key)
         ran, waited = vcpu.ran, vcpu.waited
