@@ -9,7 +9,7 @@ NOVA := .venv-nova
 NOVA_VERSION := 34.0.0
 NOVA_READY := $(NOVA)/.ready-$(NOVA_VERSION)
 
-.PHONY: help demo test test-xen test-kvm lint format bench wheel clean
+.PHONY: help demo test test-xen test-kvm proof proof-keeper lint format bench wheel clean
 
 help:
 	@echo "make demo   place eight guests on a simulated two-socket host, and explain"
@@ -18,6 +18,7 @@ help:
 	@echo "make lint   ruff, mypy, import-linter"
 	@echo "make test-kvm  tests on a real libvirt and QEMU, in a Linux booted under qemu"
 	@echo "make proof  stock xl and libvirt beside homenode, on these: prints the tables of docs/proof.md"
+	@echo "make proof-keeper  the keeper on these, and killed on these; an hour or two"
 	@echo "make bench  measure the search, the command, and virtual nodes beside OpenStack Nova"
 	@echo "            (fetches it, 400 MB; prints ratios, fails nothing)"
 	@echo "make wheel  build the wheel into dist/"
@@ -46,6 +47,12 @@ test-xen: $(READY)
 
 test-kvm: $(READY)
 	timeout --foreground --signal=INT --kill-after=60 25m $(BIN)/python -m pytest tests/kvm -ra
+
+# The keeper on real hypervisors, killed, and its numbers; Xen in exact time takes an hour or two.
+proof-keeper: $(READY)
+	$(BIN)/python -m proof.keeper_numbers
+	$(BIN)/python -m proof.keeper_kills
+	$(BIN)/python -m proof.keeper_table
 
 proof: $(READY)
 	$(BIN)/python -m proof.table

@@ -161,7 +161,7 @@ def _live(looks: _Looks, chosen: "Namespace") -> None:
         while True:
             time.sleep(chosen.interval)
             board, recorded, _ = looks.next()
-            events = recorded.events[-_LINES_OF_EVENTS:]
+            events = recorded.events[-min(_LINES_OF_EVENTS, console.height // 6) :]
             room = console.height - len(board.nodes) - len(events) - _OTHER_LINES
             live.update(
                 screen(
