@@ -80,6 +80,7 @@ bench: $(READY) $(NOVA_READY)
 	$(BIN)/python bench/search.py
 	$(BIN)/python bench/startup.py
 	$(BIN)/python bench/keeper.py
+	-$(BIN)/python bench/keeper_here.py
 	$(BIN)/python bench/virtual.py --nova $(NOVA)/bin/python
 
 wheel: $(READY)
