@@ -184,6 +184,41 @@ def test_cpus_of_exclusive_guests_and_of_other_pools_are_not_used(tmp_path):
     assert world.masks() == {"own": ["0"], "a": ["1"], "b": ["1-3"]}
 
 
+def test_a_mask_that_somebody_sets_before_the_keeper_does_is_his_too(tmp_path):
+    # Twelve that spin on eight cpus: for some there is no room, and these are not held.
+    world = World(tmp_path, [of(f"g{number:02}", 0) for number in range(12)])
+    keeper = world.keeper()
+    world.rounds(keeper, 3)
+    free = [name for name, masks in world.masks().items() if masks == ["0-7"]]
+    assert len(free) == 4
+    world.pin(free[0], "6")
+    for name in world.masks():
+        if name not in free:
+            world.driver.destroy(world.driver.snapshot().guest(name))
+    keeper._watcher._seen = world.driver.snapshot()  # not looked at wholly, as in most rounds
+    keeper._watcher._written = world.driver.written()
+    world.rounds(keeper, 2)
+    masks = world.masks()
+    assert masks.pop(free[0]) == ["6"]
+    assert set(map(tuple, masks.values())) <= {("0-1",), ("0-3",)}
+
+
+def test_cpus_that_an_exclusive_guest_gets_are_left_to_it(tmp_path):
+    world = World(tmp_path, [of("a", 0), of("b", 1)])
+    keeper = world.keeper()
+    world.rounds(keeper, 3)
+    ledger = world.driver.ledger
+    new = guest("own", 0, number=9, hard=CpuMap.parse("0"))
+    with ledger.lock():
+        ledger.remember(Remembered(new.uuid, masks=(CpuMap.parse("0"),), exclusive=True))
+    state = world.driver._read()
+    world.driver._write(state._replace(guests=(*state.guests, new)))
+    world.rounds(keeper, 3)
+    assert world.masks() == {"a": ["1"], "b": ["2-3"], "own": ["0"]}
+    keeper.release(why="a test")
+    assert world.masks() == {"a": ["0-7"], "b": ["0-7"], "own": ["0"]}
+
+
 def test_guests_come_and_go(tmp_path):
     world = World(tmp_path, [of("a", 0), of("b", 1)])
     keeper = world.keeper()

@@ -21,6 +21,8 @@ from homenode.keeper_record import KeptGuest, MaskKind, OwnMask, Record, Recorde
 
 Report = Callable[[Event], None]
 
+_OTHERS = "the cpus that it may use there are others now"
+
 _EVENTS_NOTED = 30
 """So many of the last events are noted in the record, for ``homenode top``."""
 
@@ -232,10 +234,15 @@ class Keeper:
         ]
         decision = decide(state, _measured(sight, guests, aside, now_s), ground, settings)
         self._states[pool.name] = decision.state
-        failed = self._act(decision.moves, sight)
+        moves = decision.moves
+        if sight.whole:
+            decided = {move.key for move in moves}
+            corrected = self._corrections(decision.state, guests, sight.host)
+            moves += tuple(move for move in corrected if move.key not in decided)
+        failed = self._act(moves, sight)
         if failed:
             self._states[pool.name] = decision.state.without(failed, now_s=now_s)
-        return len({move.key[0] for move in decision.moves})
+        return len({move.key[0] for move in moves})
 
     def _taken(self, sight: Sight) -> CpuMap:
         return exclusive_cpus(sight.lodgers, sight.host)
@@ -269,13 +276,29 @@ class Keeper:
 
     def _wanted(self, moves: Sequence[Move], host: Host) -> dict[int, CpuMap]:
         kept = self.kept[moves[0].key[0]]
-        return {move.key[1]: _mask(kept, move, host) for move in moves}
+        masks = {move.key[1]: _mask(kept, move, host) for move in moves}
+        return {vcpu: mask for vcpu, mask in masks.items() if mask}
+
+    def _corrections(self, state: State, guests: Sequence[Kept], host: Host) -> list[Move]:
+        """Return moves of vcpus that stay where they are, of which other cpus may be used now."""
+        moves = []
+        for kept in guests:
+            own = self._own.get(kept.lodger.key)
+            for vcpu in kept.homes:
+                known = state.vcpus.get((kept.lodger.key, vcpu))
+                ours = None if own is None else own.masks.get(vcpu)
+                if known is None or known.reach is None or ours is None:
+                    continue
+                move = Move((kept.lodger.key, vcpu), "hold", known.reach, known.reach, _OTHERS)
+                if _mask(kept, move, host) != ours.ours[-1]:
+                    moves.append(move)
+        return moves
 
     def _masks_now(
         self, key: str, wanted: Mapping[int, CpuMap], sight: Sight
     ) -> Mapping[int, CpuMap] | None:
         """Return the masks as they are; None if they are not what they should be."""
-        lodger, own = self.kept[key].lodger, self._own.get(key)
+        lodger = self.kept[key].lodger
         now: dict[int, CpuMap] = {}
         for vcpu in wanted:
             use = sight.uses.get((key, vcpu))
@@ -290,12 +313,23 @@ class Keeper:
                 now = dict(found)
                 break
             now[vcpu] = use.mask
-        if own is not None and not self._dry_run:
-            for vcpu, mask in own.masks.items():
-                if vcpu in now and now[vcpu] != mask.ours[-1]:
-                    self._let_go_of(lodger, vcpu)
-                    return None
+        changed = self._changed_by_others(key, now, sight.host)
+        if changed is not None and not self._dry_run:
+            self._let_go_of(lodger, changed)
+            return None
         return now
+
+    def _changed_by_others(self, key: str, now: Mapping[int, CpuMap], host: Host) -> int | None:
+        """Return a vcpu whose mask is neither ours nor what it was at the last whole look."""
+        lodger, own = self.kept[key].lodger, self._own.get(key)
+        for vcpu in lodger.guest.vcpus:
+            mask = now.get(vcpu.id)
+            ours = None if own is None else own.masks.get(vcpu.id)
+            before = vcpu.hard if lodger.kind == "hard" else vcpu.soft
+            expected = before & host.cpu_map if ours is None else ours.ours[-1]
+            if mask is not None and mask != expected:
+                return vcpu.id
+        return None
 
     def _set(
         self,
