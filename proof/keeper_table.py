@@ -148,7 +148,7 @@ class Kvm:
     masks = ("keeper", "none", "hard")
 
     def __init__(self) -> None:
-        self.lab = KvmLab("proof-keeper")
+        self.lab = KvmLab("proof-keeper-kvm")
         # The kernel would move memory after the vcpus: then there is no home to come back to.
         self.lab.start("n4", arguments="numa_balancing=disable")
         self.lab.install_homenode()

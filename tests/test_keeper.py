@@ -266,6 +266,24 @@ def test_a_refusal_is_told_and_tried_again(tmp_path):
     assert "let-go" not in world.kinds()
 
 
+def test_masks_are_given_back_though_the_host_cannot_be_looked_at(tmp_path, monkeypatch):
+    world = World(tmp_path, [of("a", 0), of("b", 1)])
+    keeper = world.keeper()
+    world.rounds(keeper, 3)
+
+    def refused(**_how):
+        raise HypervisorError("xl does not answer")
+
+    monkeypatch.setattr(keeper._watcher, "look", refused)
+    with pytest.raises(HypervisorError):
+        keeper.round()
+    assert not keeper.is_blind
+    world.now_s += 60
+    assert keeper.is_blind
+    assert keeper.release(why="a test") == []
+    assert world.masks() == {"a": ["0-7"], "b": ["0-7"]}
+
+
 def test_a_dry_run_changes_nothing(tmp_path):
     world = World(tmp_path, [of("a", 0), of("b", 1)])
     files = sorted(path.name for path in tmp_path.iterdir())

@@ -52,7 +52,8 @@ def service(tmp_path, world):  # noqa: ARG001 - the host that it keeps
     yield start, told
     for process in started:
         process.kill()
-        process.communicate()
+        process.wait()
+        process.stdout.close()
     told.close()
 
 
@@ -106,6 +107,16 @@ def test_killed_its_masks_are_given_back_by_the_next_or_by_release(world, servic
     wait_until_held(world)
     again.terminate()
     again.communicate(timeout=PATIENCE_S)
+    assert world.masks() == BEFORE
+
+
+def test_who_reads_its_output_may_go_away(world, service):
+    start, _ = service
+    process = start("--json")
+    wait_until_held(world)
+    process.stdout.close()
+    process.terminate()
+    assert process.wait(timeout=PATIENCE_S) == 0
     assert world.masks() == BEFORE
 
 

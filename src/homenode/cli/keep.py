@@ -4,6 +4,7 @@ import gc
 import json
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -135,7 +136,9 @@ def _keeper(
 
 def _report(*, as_json: bool) -> "Callable[[Event], None]":
     def report(event: "Event") -> None:
-        print(json.dumps(event.document()) if as_json else event.line(), flush=True)
+        # Nobody reads any more: no reason to stop in the middle of giving masks back.
+        with suppress(OSError):
+            print(json.dumps(event.document()) if as_json else event.line(), flush=True)
 
     return report
 
@@ -223,7 +226,8 @@ class _Service:
             if self._failures == 1:
                 keeper.tell("trouble", str(error))
             if keeper.is_blind and keeper.own:
-                keeper.release(why="nothing can be seen")
+                with suppress(HomenodeError):  # it is tried again in the next round
+                    keeper.release(why="nothing can be seen")
             return
         status = f"{len(keeper.kept)} guests kept, {len(keeper.left_alone)} left alone"
         self._manager.alive(f"{status}, {done.own_cpu_s * 1000:.0f} ms of cpu time in this round")

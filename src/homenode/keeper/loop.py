@@ -81,6 +81,7 @@ class Keeper:
         self._own: dict[str, KeptGuest] = dict(record.read()) if dry_run else {}
         self._wholly_at_s: float | None = None
         self._sighted_at_s = clocks.steady()
+        self._there: dict[str, Lodger] = {}
         self._let_go: dict[str, str] = {}
         self.kept: dict[str, Kept] = {}
         self._left: dict[str, LeftAlone] = {}
@@ -138,7 +139,7 @@ class Keeper:
 
     def _lodge(self, sight: Sight) -> None:
         """Get to know who is there: new guests by their masks, known ones by their memory."""
-        there = {lodger.key: lodger for lodger in sight.lodgers}
+        there = self._there = {lodger.key: lodger for lodger in sight.lodgers}
         for key in [key for key in self.kept if not _same(self.kept[key].lodger, there.get(key))]:
             del self.kept[key]
         for key in [key for key in self._own if not _is(self._own[key], there.get(key))]:
@@ -421,8 +422,12 @@ class Keeper:
             if self._record.read_whole().process is not None:
                 self._note(None)
             return []
-        sight = self._watcher.look(wholly=True)
-        there = {lodger.key: lodger for lodger in sight.lodgers}
+        try:
+            there = {lodger.key: lodger for lodger in self._watcher.look(wholly=True).lodgers}
+        except HomenodeError:
+            if not self._there:
+                raise
+            there = self._there  # what was known last has to do
         for key in list(self._own):
             lodger = there.get(key)
             if lodger is None or not _is(self._own[key], lodger):
