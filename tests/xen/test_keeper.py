@@ -30,6 +30,9 @@ def test_vcpus_are_held_by_hard_affinity_and_given_back(lab):
         # What libxl keeps of a guest, and sends along with it, says nothing of the keeper's masks.
         assert lab.run("xl list -l", check=True).stdout == configured
         top = json.loads(lab.run("homenode top --once --interval 1 --json", check=True).stdout)
+        listed = json.loads(lab.run("homenode list --sample 0 --json", check=True).stdout)
+        kept = {one["name"]: one["kept"] for one in listed["guests"]}
+        assert kept == {"Domain-0": False, "g": True, "own": False}
         (row,) = [one for one in top["guests"] if one["name"] == "g"]
         assert (top["keeper"], row["kept"], row["held"]) == ("works", True, [1])
     assert masks_of(lab, "g") == [("all", "2-3")] * 2
