@@ -46,7 +46,7 @@ def test_who_pins_a_vcpu_through_libvirt_has_the_last_word(lab):
     created(lab, "own", 2, cpuset="4")
     with keeping(lab, "^hold") as told:
         lab.run("virsh -q vcpupin g 1 6 --live", check=True)
-        until_told(lab, "^let-go")
+        until_told(lab, "^release: g")  # told after let-go, when it is done
         assert masks_of(lab, "g") == ["yyyyyyyy", "------y-"]
         assert "left-alone: own: its user has pinned vcpu 0" in told()
     assert masks_of(lab, "g") == ["yyyyyyyy", "------y-"]

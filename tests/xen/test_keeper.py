@@ -43,7 +43,7 @@ def test_who_pins_a_vcpu_has_the_last_word(lab):
     created(lab, "g", 1, vcpus=2)
     with keeping(lab, "^hold"):
         lab.run("xl vcpu-pin g 1 6", check=True)
-        until_told(lab, "^let-go")
+        until_told(lab, "^release: g")  # told after let-go, when it is done
         assert masks_of(lab, "g") == [("all", "2-3"), ("6", "2-3")]
     assert masks_of(lab, "g") == [("all", "2-3"), ("6", "2-3")]
 
