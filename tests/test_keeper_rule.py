@@ -133,6 +133,19 @@ def test_who_waits_little_or_wants_little_stays():
     assert _one_round(0.03, 0.05, others={0: 1.97}) == ()
 
 
+def test_who_has_just_stopped_is_not_sent_away_for_what_he_wanted():
+    home, may = NodeMap([0]), NodeMap([0, 1])
+    kept = {(name, 0): Kept(0.66, 0.33, home, 0.0) for name in ("a", "b", "stopped")}
+    seen = [
+        Watched(("a", 0), home, may, 1.0, 0.0, 0),
+        Watched(("b", 0), home, may, 1.0, 0.0, 0),
+        Watched(("stopped", 0), home, may, 0.0, 0.0, 0),
+    ]
+    ground = Ground({0: 2, 1: 2}, {0: {0: 10, 1: 20}, 1: {0: 20, 1: 10}})
+    decision = decide(State(kept), Measured(1000.0, 5.0, seen), ground, Settings())
+    assert "stopped" not in {move.key[0] for move in decision.moves}
+
+
 def test_nearest_goes_by_the_sum_of_distances_from_home():
     ground = Ground(
         {0: 1, 1: 1, 2: 1, 3: 0},

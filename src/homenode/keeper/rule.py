@@ -401,6 +401,7 @@ def _spreads(book: _Book) -> list[Move]:
         and book.at(vcpu) in vcpu.home
         and now_s - seen.since_s >= settings.spread_after_s
         and seen.waited > 0
+        and vcpu.ran + vcpu.waited >= settings.busy_cpus  # its averages outlive it
         and book.is_used_up(vcpu.home)
     ]
     moves = []
