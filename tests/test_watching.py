@@ -93,6 +93,12 @@ def test_who_spins_waited_all_the_rest_and_who_sleeps_did_not():
     assert sleeping == 0.0
 
 
+def test_who_never_ran_is_paused_and_waits_for_nothing():
+    waiting = Waiting()
+    assert [waiting.waited("paused", ran=0.0, state="-") for _ in range(3)] == [0.0] * 3
+    assert waiting.waited("paused", ran=0.9, state="r") == 0.0
+
+
 @pytest.mark.parametrize(
     ("text", "wants"),
     [

@@ -4,6 +4,9 @@ A vcpu that did not run all the time either waited for a cpu or wanted none. Eac
 in which it did not run tells which of the two; the share of the moments in which it waited, among
 those, is what it waited of the time that it did not run. So the look itself, which takes a cpu from
 somebody, makes nobody look starved who had nearly all of the time.
+
+Who did not run at all did not wait either: schedulers are fair, so whoever waits gets a little in
+some seconds. ``xl vcpu-list`` shows the vcpus of a guest that is paused as if they waited.
 """
 
 _NEWEST = 0.4
@@ -24,6 +27,8 @@ class Waiting:
         `ran` is the share that it ran, `state` what it does now: ``r`` runs, ``-`` waits, and
         anything else wants nothing.
         """
+        if ran <= 0:
+            return 0.0
         share = self._shares.get(vcpu, 0.0)
         if state != "r":
             waits = 1.0 if state == "-" else 0.0
