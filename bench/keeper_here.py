@@ -60,6 +60,7 @@ def measure(chosen: argparse.Namespace) -> None:
     from homenode.keeper_record import Record, record_file  # noqa: PLC0415 - the same
 
     create(chosen.guests, chosen.vcpus)
+    time.sleep(10)  # until their firmware has come to rest
     driver = driver_for("qemu:///system")
     keeper = Keeper(
         driver.watcher(),
