@@ -126,6 +126,16 @@ class Record:
         except ParseError as error:
             raise self.file.broken(error.message) from None
 
+    def read_or_nothing(self) -> Recorded:
+        """Return all that can be read: a record that is broken is the keeper's to complain of.
+
+        Nobody is to be kept from looking, or from creating guests, by it.
+        """
+        try:
+            return self.read_whole()
+        except HomenodeError:
+            return Recorded()
+
     def write(self, recorded: Recorded) -> None:
         """Make that all that is recorded."""
         guests = [

@@ -108,7 +108,7 @@ class SimulatedDriver:
     def snapshot(self, look: Look = "full") -> Snapshot:  # noqa: ARG002 - nothing has a price
         """Look at the host and its guests."""
         state, entries = self._read(), self.ledger.entries()
-        record = Record(record_file(self.ledger.path), boot_id=self._boot_id).read_whole()
+        record = Record(record_file(self.ledger.path), boot_id=self._boot_id).read_or_nothing()
         guests = tuple(known(guest, entries, record) for guest in state.guests)
         return Snapshot(state.current().replace(taken_at=self._clock()), guests)
 

@@ -341,7 +341,7 @@ class XenDriver:
         pending = {claim.uuid for claim in entries.claims if claim.state == "pending"}
         recorded = Record(
             record_file(self.ledger.path, storage=self.gateway.storage), boot_id=self.ledger.boot_id
-        ).read_whole()
+        ).read_or_nothing()
         guests = []
         for guest in seen.guests:
             seen_guest = known(guest, entries, recorded)
