@@ -236,6 +236,10 @@ class Host:
     def __hash__(self) -> int:
         return hash((self.name, self.cpus, self.nodes))
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # What is derived is derived again; else what pickles would have to set attributes.
+        return _rebuilt, (type(self), self._fields())
+
     def __repr__(self) -> str:
         return f"<Host {self.name!r}: {len(self.nodes)} nodes, {len(self.cpu_map)} cpus>"
 
@@ -296,6 +300,10 @@ class Host:
                 return pool
         known = ", ".join(pool.name for pool in self.pools) or "none"
         raise HomenodeError(f"there is no cpupool {name!r} on {self.name}", hint=f"it has: {known}")
+
+
+def _rebuilt(kind: type[Host], fields: dict[str, object]) -> Host:
+    return kind(**fields)  # type: ignore[arg-type]
 
 
 def _matrix(

@@ -44,3 +44,28 @@ def format_page(page_kib: int) -> str:
         if page_kib >= kib and page_kib % kib == 0:
             return f"{page_kib // kib} {unit}"
     return f"{page_kib} KiB"
+
+
+_NS_PER_UNIT = {"ns": 1, "us": 1_000, "µs": 1_000, "ms": 1_000_000, "s": 10**9, "min": 60 * 10**9}
+
+
+def parse_time_ns(text: str) -> int:
+    """Return the nanoseconds that `text` means: ``30ms``, ``1.5 s``, ``250us``, ``2min``."""
+    number = text.strip()
+    unit = number.lstrip("0123456789.")
+    number = number[: len(number) - len(unit)]
+    per_unit = _NS_PER_UNIT.get(unit.strip())
+    whole, _, fraction = number.partition(".")
+    if per_unit is None or not whole.isdecimal() or (fraction and not fraction.isdecimal()):
+        raise ParseError(f"not a time: {text[:24]!r}", hint="write it as 30ms, 1.5s or 250us")
+    if len(whole) + len(fraction) > 18:
+        raise ParseError(f"time is out of range: {text[:24]!r}...")
+    return (int(whole + fraction) * per_unit) // int("1" + "0" * len(fraction))
+
+
+def format_time(ns: float) -> str:
+    """Return a time as people read it, with three digits: ``12.3 ms``."""
+    for unit, per_unit in (("s", 1e9), ("ms", 1e6), ("us", 1e3)):
+        if abs(ns) >= per_unit:
+            return f"{ns / per_unit:.3g} {unit}"
+    return f"{ns:.0f} ns"

@@ -1,0 +1,56 @@
+"""Flat arrays of numbers, and the few operations on words of bits that the simulators need.
+
+The simulators keep all their state in arrays that are indexed by cpu or vcpu. Interpreted, an
+array is a list, which Python reads fastest; compiled (see ``flat.pxd``) it is a C array. The
+functions here are the only ones that differ between the two, and give the same numbers.
+
+A set of cpus is `words(cpus)` numbers of 64 bits each.
+"""
+
+from array import array
+from typing import Any
+
+WORD = 64
+"""Bits of one word of a set of cpus."""
+
+COMPILED = not __file__.endswith(".py")
+"""Whether this is the compiled build."""
+
+
+def integers(size: int, value: int = 0) -> list[int]:
+    """Return `size` signed numbers, all `value`."""
+    return _made("q", [value] * size)
+
+
+def bits(size: int, value: int = 0) -> list[int]:
+    """Return `size` words of bits, all `value`."""
+    return _made("Q", [value] * size)
+
+
+def reals(size: int, value: float = 0.0) -> list[float]:
+    """Return `size` real numbers, all `value`."""
+    return _made("d", [value] * size)
+
+
+def _made(kind: str, values: list[Any]) -> Any:  # noqa: ANN401 - a list, or what compiled code reads
+    return array(kind, values) if COMPILED else values
+
+
+def words(cpus: int) -> int:
+    """Return how many words a set of that many cpus takes."""
+    return (cpus + WORD - 1) // WORD
+
+
+def lowest_bit(word: int) -> int:
+    """Return the number of the lowest bit that is set in a word that is not 0."""
+    return (word & -word).bit_length() - 1
+
+
+def count_bits(word: int) -> int:
+    """Return how many bits are set."""
+    return word.bit_count()
+
+
+def whole(number: float) -> int:
+    """Return the number without its fraction."""
+    return int(number)

@@ -1,0 +1,136 @@
+"""All variants with all seeds, on all cores, and what they differ in."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from math import sqrt
+from multiprocessing import get_context
+from statistics import mean, stdev
+from typing import NamedTuple
+
+from homenode.simulation.run import GuestOutcome, Outcome, run
+from homenode.simulation.scenario import Scenario, Variant
+
+# The 0.975 quantiles of Student's distribution, by degrees of freedom; beyond them the normal one.
+_STUDENT = (
+    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228,
+    2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086,
+    2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
+)  # fmt: skip
+_NORMAL = 1.960
+
+
+class Estimate(NamedTuple):
+    """A mean over the seeds, and half of its 95 % confidence interval (None with one seed)."""
+
+    mean: float
+    margin: float | None
+
+
+class GuestResult(NamedTuple):
+    """What a guest got in a variant: estimates by the names of `GuestOutcome`'s fields."""
+
+    name: str
+    vcpus: int
+    values: dict[str, Estimate]
+
+
+class VariantResult(NamedTuple):
+    """What came of a variant: estimates by the names of `Outcome`'s fields, and each guest's."""
+
+    name: str
+    variant: Variant
+    values: dict[str, Estimate]
+    guests: tuple[GuestResult, ...]
+
+
+class Comparison(NamedTuple):
+    """All results, in the order of the variants."""
+
+    scenario: Scenario
+    results: tuple[VariantResult, ...]
+    outcomes: tuple[Outcome, ...]
+
+
+def estimate(values: Sequence[float]) -> Estimate:
+    """Return the mean and half of the 95 % confidence interval by Student's distribution."""
+    count = len(values)
+    if count < 2:
+        return Estimate(mean(values), None)
+    quantile = _STUDENT[count - 2] if count - 2 < len(_STUDENT) else _NORMAL
+    return Estimate(mean(values), quantile * stdev(values) / sqrt(count))
+
+
+GUEST_VALUES = tuple(field for field in GuestOutcome._fields if field not in ("name", "vcpus"))
+"""What is estimated of a guest."""
+
+VALUES = tuple(field for field in Outcome._fields if field not in ("variant", "seed", "guests"))
+"""What is estimated of a variant."""
+
+
+def compare(
+    scenario: Scenario,
+    *,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Comparison:
+    """Run every variant with every seed; `progress` is told how many of all runs are done."""
+    wanted = [(variant, seed) for variant in scenario.variants for seed in scenario.seeds]
+    found: list[Outcome | None] = [None] * len(wanted)
+    with _runner(scenario, wanted, workers) as done:
+        for count, (at, outcome) in enumerate(done, 1):
+            found[at] = outcome
+            if progress is not None:
+                progress(count, len(wanted))
+    outcomes = tuple(outcome for outcome in found if outcome is not None)
+    results = tuple(
+        _result(variant, [one for one in outcomes if one.variant == variant.name])
+        for variant in scenario.variants
+    )
+    return Comparison(scenario, results, outcomes)
+
+
+@contextmanager
+def _runner(
+    scenario: Scenario, wanted: Sequence[tuple[Variant, int]], workers: int | None
+) -> Iterator[Iterator[tuple[int, Outcome]]]:
+    count = min(workers or len(os.sched_getaffinity(0)), len(wanted))
+    if count <= 1:
+        yield ((at, _run((scenario, *one))) for at, one in enumerate(wanted))
+        return
+    # A fork would take along threads that a progress bar has.
+    with ProcessPoolExecutor(count, mp_context=get_context("forkserver")) as pool:
+        futures = {pool.submit(_run, (scenario, *one)): at for at, one in enumerate(wanted)}
+        try:
+            yield ((futures[future], future.result()) for future in as_completed(futures))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _run(asked: tuple[Scenario, Variant, int]) -> Outcome:
+    return run(*asked).outcome
+
+
+def _result(variant: Variant, outcomes: Sequence[Outcome]) -> VariantResult:
+    return VariantResult(
+        variant.name,
+        variant,
+        _estimates(VALUES, outcomes),
+        tuple(
+            GuestResult(guest.name, guest.vcpus, _estimates(
+                GUEST_VALUES, [outcome.guests[at] for outcome in outcomes]
+            ))
+            for at, guest in enumerate(outcomes[0].guests)
+        ),
+    )  # fmt: skip
+
+
+def _estimates(names: Sequence[str], outcomes: Sequence[tuple[object, ...]]) -> dict[str, Estimate]:
+    estimates = {}
+    for name in names:
+        values = [value for one in outcomes if (value := getattr(one, name)) is not None]
+        if values:
+            estimates[name] = estimate(values)
+    return estimates
