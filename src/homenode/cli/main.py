@@ -25,6 +25,7 @@ VERBS = {
     "doctor": "tell what works against placement on a host, and how to mend it",
     "keep": "hold guests at home while it has room, let them spread when it has not",
     "top": "watch nodes and guests live: loads, residency, and what the keeper does",
+    "simulate": "predict what guests would get done, by scheduler, affinity and placement",
     "policies": "list the policies and the facts they are made of",
     "claims": "show the memory that is promised and not yet seen",
     "xl": "be xl, but for guests that homenode places",

@@ -14,25 +14,25 @@ from homenode.scheduler.tasks import Ground, Queue, Share, Task
 from homenode.scheduler.versions import CreditVersion
 
 # CSCHED_PRI_TS_BOOST, _UNDER, _OVER, CSCHED_PRI_IDLE
-BOOST = 0
-UNDER = -1
-OVER = -2
-IDLE = -64
+BOOST: int = 0
+UNDER: int = -1
+OVER: int = -2
+IDLE: int = -64
 
-TICKS_PER_SLICE = 3
-CREDITS_PER_MS = 10
-MIN_TIMER_NS = 100
+TICKS_PER_SLICE: int = 3
+CREDITS_PER_MS: int = 10
+MIN_TIMER_NS: int = 100
 """CSCHED_MIN_TIMER: a number of microseconds, used as nanoseconds."""
 
-_STEAL = int(Happening.STEAL)
-_MIGRATE = int(Happening.MIGRATE)
-_BOOST = int(Happening.BOOST)
-_PARK = int(Happening.PARK)
-_UNPARK = int(Happening.UNPARK)
-_ACCOUNT = int(Happening.ACCOUNT)
+_STEAL: int = int(Happening.STEAL)
+_MIGRATE: int = int(Happening.MIGRATE)
+_BOOST: int = int(Happening.BOOST)
+_PARK: int = int(Happening.PARK)
+_UNPARK: int = int(Happening.UNPARK)
+_ACCOUNT: int = int(Happening.ACCOUNT)
 
-_SOFT_STEP = 0
-_HARD_STEP = 1
+_SOFT_STEP: int = 0
+_HARD_STEP: int = 1
 
 
 class Credit(Engine):
@@ -67,13 +67,13 @@ class Credit(Engine):
         self.migration_delay = migration_delay_us * 1000
         self.balance_ratelimit = version.balance_ratelimit_us * 1000
         self.has_steps = version.affinity_steps != "none"
-        self.tickles_idle_first = version.tickles_idle_first
-        self.picks_true_idle = version.picks_true_idle
-        self.kicks_current = version.kicks_current
-        self.kicks_without_idlers = version.kicks_without_idlers
-        self.biased_balance = version.biased_balance
-        self.nodewise_balance = version.nodewise_balance
-        self.spares_yielded = version.spares_yielded
+        self.tickles_idle_first: bool = version.tickles_idle_first
+        self.picks_true_idle: bool = version.picks_true_idle
+        self.kicks_current: bool = version.kicks_current
+        self.kicks_without_idlers: bool = version.kicks_without_idlers
+        self.biased_balance: bool = version.biased_balance
+        self.nodewise_balance: bool = version.nodewise_balance
+        self.spares_yielded: bool = version.spares_yielded
         self.tickle_one_idle = tickle_one_idle
         self.power_savings = power_savings
 
@@ -89,7 +89,7 @@ class Credit(Engine):
         self.balanced_at = flat.integers(self.cpus, -(1 << 40))
         self.balance_bias = flat.integers(max(1, self.nodes), -1)
         for cpu in range(self.cpus):
-            self.idlers[cpu >> 6] |= 1 << (cpu & 63)
+            self.idlers[cpu >> 6] |= self.bit[cpu]
             self.idle_bias[cpu] = cpu
             self.last_tickle[cpu] = cpu
         self.idle_cores = flat.bits(self.words)
@@ -140,7 +140,7 @@ class Credit(Engine):
         else:
             self.next_in[before] = vcpu
         self.queued[vcpu] = 1
-        self.waiting[cpu >> 6] |= 1 << (cpu & 63)
+        self.waiting[cpu >> 6] |= self.bit[cpu]
 
     def _runq_remove(self, vcpu: int) -> None:
         cpu = self.processor[vcpu]
@@ -154,7 +154,7 @@ class Credit(Engine):
         self.queued[vcpu] = 0
         self.yields[vcpu] = 0
         if self.first[cpu] < 0:
-            self.waiting[cpu >> 6] &= ~(1 << (cpu & 63))
+            self.waiting[cpu >> 6] &= ~self.bit[cpu]
 
     def _runq_sort(self, cpu: int) -> None:
         # csched_runq_sort: since accounting changed priorities, those not over come first.
@@ -285,7 +285,7 @@ class Credit(Engine):
 
     def _tickle_cpu(self, cpu: int, vcpu: int) -> None:
         # Who is told is not idle any more, lest it be told twice.
-        self.idlers[cpu >> 6] &= ~(1 << (cpu & 63))
+        self.idlers[cpu >> 6] &= ~self.bit[cpu]
         self.tickle(cpu, vcpu)
 
     # Picking a cpu.
@@ -315,9 +315,9 @@ class Credit(Engine):
         for word in range(self.words):
             idle[word] = self.idlers[word]
         if cpu == own and self.first[own] < 0 and self._runs_itself_or_nothing(own, vcpu):
-            idle[own >> 6] |= 1 << (own & 63)
+            idle[own >> 6] |= self.bit[own]
         elif not self.picks_true_idle:
-            idle[cpu >> 6] |= 1 << (cpu & 63)
+            idle[cpu >> 6] |= self.bit[cpu]
         left = 0
         for word in range(self.words):
             cpus[word] &= idle[word]
@@ -325,7 +325,7 @@ class Credit(Engine):
                 left = 1
         if self.picks_true_idle and left and not self.is_in(cpus, 0, cpu):
             cpu = self.after(cpus, cpu)
-        cpus[cpu >> 6] &= ~(1 << (cpu & 63))
+        cpus[cpu >> 6] &= ~self.bit[cpu]
         while self._any(cpus):
             following = self.after(cpus, cpu)
             if self.socket[following] == self.socket[cpu]:
@@ -583,9 +583,9 @@ class Credit(Engine):
 
     def _set_idle(self, cpu: int, idle: int) -> None:
         if idle:
-            self.idlers[cpu >> 6] |= 1 << (cpu & 63)
+            self.idlers[cpu >> 6] |= self.bit[cpu]
         else:
-            self.idlers[cpu >> 6] &= ~(1 << (cpu & 63))
+            self.idlers[cpu >> 6] &= ~self.bit[cpu]
 
     def _load_balance(self, cpu: int, priority: int) -> int:
         # csched_load_balance: work that waits elsewhere, of more than this priority; -1 if none.
@@ -624,7 +624,7 @@ class Credit(Engine):
         # Tries the cpus of `scratch`, where somebody waits, each once, from the one after `start`.
         # Those without were tried by Xen before 341450eaf7, and nothing was ever found there.
         workers = self.scratch
-        workers[cpu >> 6] &= ~(1 << (cpu & 63))
+        workers[cpu >> 6] &= ~self.bit[cpu]
         first = self.after(workers, start)
         peer = first
         while peer >= 0:

@@ -17,33 +17,33 @@ from homenode.scheduler.tasks import Ground, Queue, Share, Task
 ARRANGEMENTS = ("cpu", "core", "socket", "node", "all")
 """``credit2_runqueue``: the cpus that share a run queue; ``socket`` is the default."""
 
-MAX_CPUS_OF_QUEUE = 16
+MAX_CPUS_OF_QUEUE: int = 16
 """``sched_credit2_max_cpus_runqueue``."""
 
-CREDIT_INIT = 10_000_000
-CREDIT_MIN = -10_000_000
-IDLE_CREDIT = CREDIT_MIN - 1
-CARRYOVER_MAX = 500_000
-MIN_TIMER = 500_000
-MAX_TIMER = 10_000_000
-MIGRATE_RESIST = 500_000
-MIGRATE_COMPENSATION = 50_000
-TICKLE_TOLERANCE = 50_000
-BUDGET_PERIOD = 10_000_000
+CREDIT_INIT: int = 10_000_000
+CREDIT_MIN: int = -10_000_000
+IDLE_CREDIT: int = CREDIT_MIN - 1
+CARRYOVER_MAX: int = 500_000
+MIN_TIMER: int = 500_000
+MAX_TIMER: int = 10_000_000
+MIGRATE_RESIST: int = 500_000
+MIGRATE_COMPENSATION: int = 50_000
+TICKLE_TOLERANCE: int = 50_000
+BUDGET_PERIOD: int = 10_000_000
 
-GRANULARITY_SHIFT = 10
-WINDOW_SHIFT = 30 - GRANULARITY_SHIFT
-PRECISION_SHIFT = 18
-UNDERLOAD_TOLERANCE = 0
-OVERLOAD_TOLERANCE = -3
+GRANULARITY_SHIFT: int = 10
+WINDOW_SHIFT: int = 30 - GRANULARITY_SHIFT
+PRECISION_SHIFT: int = 18
+UNDERLOAD_TOLERANCE: int = 0
+OVERLOAD_TOLERANCE: int = -3
 
-_NO_CAP = 1 << 60
-_MOST = 1 << 62
+_NO_CAP: int = 1 << 60
+_MOST: int = 1 << 62
 
-_MOVE = int(Happening.MOVE)
-_RESET = int(Happening.RESET)
-_PARK = int(Happening.PARK)
-_UNPARK = int(Happening.UNPARK)
+_MOVE: int = int(Happening.MOVE)
+_RESET: int = int(Happening.RESET)
+_PARK: int = int(Happening.PARK)
+_UNPARK: int = int(Happening.UNPARK)
 
 
 def run_queues(ground: Ground, arrangement: str) -> tuple[int, ...]:
@@ -119,7 +119,7 @@ class Credit2(Engine):
         for cpu in range(self.cpus):
             rqd = of_cpu[cpu]
             self.rqd_of[cpu] = rqd
-            self.rqd_cpus[rqd * self.words + (cpu >> 6)] |= 1 << (cpu & 63)
+            self.rqd_cpus[rqd * self.words + (cpu >> 6)] |= self.bit[cpu]
             self.rqd_size[rqd] += 1
             if self.pick_bias[rqd] < 0:
                 self.pick_bias[rqd] = cpu
@@ -138,8 +138,8 @@ class Credit2(Engine):
         self.tickled = flat.bits(self.words)
         self.smt_idle = flat.bits(self.words)
         for cpu in range(self.cpus):
-            self.idle[cpu >> 6] |= 1 << (cpu & 63)
-            self.smt_idle[cpu >> 6] |= 1 << (cpu & 63)
+            self.idle[cpu >> 6] |= self.bit[cpu]
+            self.smt_idle[cpu >> 6] |= self.bit[cpu]
 
         self.rqd = flat.integers(self.vcpus, -1)
         self.next_in = flat.integers(self.vcpus, -1)
@@ -343,7 +343,7 @@ class Credit2(Engine):
         if returns and self.guest_budget[guest] > 0:
             self._unpark_all(guest)
 
-    def set_affinity(self, vcpu: int, hard: int, soft: int) -> None:
+    def set_affinity(self, vcpu: int, hard: flat.Wide, soft: flat.Wide) -> None:
         """csched2_aff_cntl comes first."""
         Engine.set_affinity(self, vcpu, hard, soft)
         self._note_pinned(vcpu)
@@ -358,7 +358,7 @@ class Credit2(Engine):
     # Tickling.
 
     def _tickle_cpu(self, cpu: int, vcpu: int) -> None:
-        self.tickled[cpu >> 6] |= 1 << (cpu & 63)
+        self.tickled[cpu >> 6] |= self.bit[cpu]
         self._smt_idle_clear(cpu)
         self.tickle(cpu, vcpu)
 
@@ -442,7 +442,7 @@ class Credit2(Engine):
                 best = cpu
                 if self.is_in(self.soft, vcpu * self.words, cpu):
                     return best
-            self.other[cpu >> 6] &= ~(1 << (cpu & 63))
+            self.other[cpu >> 6] &= ~self.bit[cpu]
         busy = self.after(self.other, -1)
         first = busy
         while busy >= 0:
@@ -747,7 +747,7 @@ class Credit2(Engine):
     def do_schedule(self, cpu: int) -> int:
         """csched2_schedule."""
         rqd = self.rqd_of[cpu]
-        bit = 1 << (cpu & 63)
+        bit = self.bit[cpu]
         if self.tickled[cpu >> 6] & bit:
             self.tickled[cpu >> 6] &= ~bit
             if self.idle[cpu >> 6] & bit:

@@ -20,32 +20,35 @@ from homenode.scheduler.codes import Happening, Kind
 from homenode.scheduler.tasks import Ground, Queue, Share, Task
 
 # Kinds of events; those at the same time happen in this order.
-_DONE = 0
-_ARRIVE = 1
-_REQUEST = 2
-_TIMER = 3
-_TICK = 4
-_ACCOUNT = 5
-_UNPARK = 6
+_DONE: int = 0
+_ARRIVE: int = 1
+_REQUEST: int = 2
+_TIMER: int = 3
+_TICK: int = 4
+_ACCOUNT: int = 5
+_UNPARK: int = 6
 
-_IDLE = int(Kind.IDLE)
-_SPIN = int(Kind.SPIN)
-_CYCLE = int(Kind.CYCLE)
-_CHAIN = int(Kind.CHAIN)
-_SERVE = int(Kind.SERVE)
-_BATCH = int(Kind.BATCH)
-_YIELD = int(Kind.YIELD)
+_IDLE: int = int(Kind.IDLE)
+_SPIN: int = int(Kind.SPIN)
+_CYCLE: int = int(Kind.CYCLE)
+_CHAIN: int = int(Kind.CHAIN)
+_SERVE: int = int(Kind.SERVE)
+_BATCH: int = int(Kind.BATCH)
+_YIELD: int = int(Kind.YIELD)
 
-_RUN = int(Happening.RUN)
-_WAKE = int(Happening.WAKE)
-_BLOCK = int(Happening.BLOCK)
-_TICKLE = int(Happening.TICKLE)
-_MIGRATE = int(Happening.MIGRATE)
+_RUN: int = int(Happening.RUN)
+_WAKE: int = int(Happening.WAKE)
+_BLOCK: int = int(Happening.BLOCK)
+_TICKLE: int = int(Happening.TICKLE)
+_MIGRATE: int = int(Happening.MIGRATE)
 
-_MULTIPLIER = 48271
-_MODULUS = 2147483647
+_MULTIPLIER: int = 48271
+_MODULUS: int = 2147483647
 """Park and Miller's generator, in the constants of 1993 (CACM 36:7): one stream for each vcpu, so
 that vcpus draw the same times whatever the scheduler does."""
+
+
+_LATEST: int = LATEST_NS
 
 
 class Engine:
@@ -84,12 +87,15 @@ class Engine:
             self.node[cpu] = ground.node[cpu]
             self.core[cpu] = ground.core[cpu]
             self.socket[cpu] = ground.socket[cpu]
+        self.bit = flat.bits(cpus)
+        for cpu in range(cpus):
+            self.bit[cpu] = flat.bit(cpu)
         self.core_cpus = self._sets_of(ground.core)
         self.socket_cpus = self._sets_of(ground.socket)
         self.node_cpus = flat.bits(ground.nodes * self.words)
         for cpu in range(cpus):
-            self.node_cpus[ground.node[cpu] * self.words + (cpu >> 6)] |= 1 << (cpu & 63)
-        self.threads = 0
+            self.node_cpus[ground.node[cpu] * self.words + (cpu >> 6)] |= self.bit[cpu]
+        self.threads: int = 0
         for core in set(ground.core):
             self.threads = max(self.threads, ground.core.count(core))
         self.core_busy = flat.integers(max(ground.core, default=0) + 1)
@@ -215,22 +221,19 @@ class Engine:
         for cpu in range(self.cpus):
             for other in range(self.cpus):
                 if group[other] == group[cpu]:
-                    sets[cpu * self.words + (other >> 6)] |= 1 << (other & 63)
+                    sets[cpu * self.words + (other >> 6)] |= flat.bit(other)
         return sets
 
-    def _set_masks(self, vcpu: int, hard: int, soft: int) -> None:
-        everywhere = (1 << self.cpus) - 1
-        hard &= everywhere
+    def _set_masks(self, vcpu: int, hard: flat.Wide, soft: flat.Wide) -> None:
         # soft_aff_effective and has_soft: xen/common/sched/private.h, core.c
         wanted = soft & hard
         effective = wanted != 0 and (hard & ~soft) != 0
         self.has_soft[vcpu] = effective
+        allowed = flat.split(hard, self.cpus)
+        preferred = flat.split(wanted if effective else hard, self.cpus)
         for word in range(self.words):
-            part = (1 << 64) - 1
-            self.hard[vcpu * self.words + word] = (hard >> (64 * word)) & part
-            self.soft[vcpu * self.words + word] = (
-                (wanted if effective else hard) >> (64 * word)
-            ) & part
+            self.hard[vcpu * self.words + word] = allowed[word]
+            self.soft[vcpu * self.words + word] = preferred[word]
 
     # What a scheduler is: named as the members of struct scheduler.
 
@@ -274,7 +277,8 @@ class Engine:
 
     def begin(self) -> None:
         """Create all vcpus, in their order; each starts at its own time."""
-        order = sorted(range(self.vcpus), key=lambda vcpu: (self.start[vcpu], vcpu))
+        started = sorted([(self.start[vcpu], vcpu) for vcpu in range(self.vcpus)])
+        order = [vcpu for _, vcpu in started]
         for vcpu in order:
             self.insert(vcpu)
             if self.kind[vcpu] in (_SERVE, _CHAIN):
@@ -291,7 +295,7 @@ class Engine:
 
     def post(self, time: int, kind: int, index: int) -> None:
         """Let something happen at a time."""
-        if time < LATEST_NS:
+        if time < _LATEST:
             self.agenda.push(time << 20 | kind << 16 | index)
 
     def run(self, until: int) -> None:
@@ -592,7 +596,7 @@ class Engine:
 
     # Changes from outside, between two runs.
 
-    def set_affinity(self, vcpu: int, hard: int, soft: int) -> None:
+    def set_affinity(self, vcpu: int, hard: flat.Wide, soft: flat.Wide) -> None:
         """Give a vcpu other masks: vcpu_set_affinity of xen/common/sched/core.c."""
         self._set_masks(vcpu, hard, soft)
         cpu = self.on_cpu[vcpu]

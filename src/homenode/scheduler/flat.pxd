@@ -8,6 +8,9 @@ cdef extern from *:
     int homenode_lowest_bit(unsigned long long word) nogil
     int homenode_count_bits(unsigned long long word) nogil
 
+cdef inline unsigned long long bit(long long cpu) noexcept:
+    return <unsigned long long>1 << (cpu & 63)
+
 cdef inline int lowest_bit(unsigned long long word) noexcept:
     return homenode_lowest_bit(word)
 

@@ -8,13 +8,20 @@ A set of cpus is `words(cpus)` numbers of 64 bits each.
 """
 
 from array import array
-from typing import Any
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+from typing import Any, cast
 
 WORD = 64
 """Bits of one word of a set of cpus."""
 
-COMPILED = not __file__.endswith(".py")
-"""Whether this is the compiled build."""
+Wide = int
+"""A set of cpus as one number, of any size: never a C number (see ``setup.py``)."""
+
+COMPILED = any(
+    Path(__file__).with_name(f"agenda{suffix}").exists() for suffix in EXTENSION_SUFFIXES
+)
+"""Whether the modules that use this are compiled."""
 
 
 def integers(size: int, value: int = 0) -> list[int]:
@@ -32,13 +39,24 @@ def reals(size: int, value: float = 0.0) -> list[float]:
     return _made("d", [value] * size)
 
 
-def _made(kind: str, values: list[Any]) -> Any:  # noqa: ANN401 - a list, or what compiled code reads
-    return array(kind, values) if COMPILED else values
+def _made(kind: str, values: list[Any]) -> list[Any]:
+    return cast("list[Any]", array(kind, values)) if COMPILED else values
 
 
 def words(cpus: int) -> int:
     """Return how many words a set of that many cpus takes."""
     return (cpus + WORD - 1) // WORD
+
+
+def split(cpus: Wide, count: int) -> list[int]:
+    """Return the words of a set of the first `count` cpus; what is beyond them is left out."""
+    within = cpus & ((1 << count) - 1)
+    return [(within >> (WORD * word)) & ((1 << WORD) - 1) for word in range(words(count))]
+
+
+def bit(cpu: int) -> int:
+    """Return the bit of a cpu in its word; for where a C number would be taken for a signed one."""
+    return 1 << (cpu & 63)
 
 
 def lowest_bit(word: int) -> int:

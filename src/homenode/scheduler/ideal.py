@@ -13,7 +13,7 @@ from homenode.scheduler import flat
 from homenode.scheduler.engine import Engine
 from homenode.scheduler.tasks import Ground, Queue, Share, Task
 
-_TRIFLE = 1e-6
+_TRIFLE: float = 1e-6
 
 
 class Ideal(Engine):
@@ -38,7 +38,7 @@ class Ideal(Engine):
         self.queued = flat.integers(self.vcpus)
         self.idle = flat.bits(self.words)
         for cpu in range(self.cpus):
-            self.idle[cpu >> 6] |= 1 << (cpu & 63)
+            self.idle[cpu >> 6] |= self.bit[cpu]
         # An idle cpu that was told of a vcpu runs this one, and nobody else takes it.
         self.promised = flat.integers(self.cpus, -1)
         self.promised_to = flat.integers(self.vcpus, -1)
@@ -69,7 +69,7 @@ class Ideal(Engine):
         self._enqueue(vcpu)
         cpu = self._best_idle(vcpu) if self.threads > 1 else self._first_idle(vcpu)
         if cpu >= 0:
-            self.idle[cpu >> 6] &= ~(1 << (cpu & 63))
+            self.idle[cpu >> 6] &= ~self.bit[cpu]
             self.promised[cpu] = vcpu
             self.promised_to[vcpu] = cpu
             self.promised_of_core[self.core[cpu]] += 1
@@ -177,13 +177,13 @@ class Ideal(Engine):
             if node == self.nodes:
                 node = 0
         self.slice_ns = -1
-        self.idle[cpu >> 6] |= 1 << (cpu & 63)
+        self.idle[cpu >> 6] |= self.bit[cpu]
         return -1
 
     def _start(self, cpu: int, vcpu: int) -> int:
         self._dequeue(vcpu)
         self.slice_ns = self.slice_length
-        self.idle[cpu >> 6] &= ~(1 << (cpu & 63))
+        self.idle[cpu >> 6] &= ~self.bit[cpu]
         return vcpu
 
     def _first_that_may(self, node: int, cpu: int) -> int:

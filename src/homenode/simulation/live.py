@@ -1,0 +1,177 @@
+"""A host as it runs, as a scenario: its guests with their masks and memory, doing what they did.
+
+What a vcpu does is taken from its cpu time in two snapshots: one that ran all of the time runs for
+ever, another runs and sleeps by turns, in the mean `BURST_NS` at a time. What its work wants of
+memory is not told by any hypervisor; the kind of work ``plain`` is taken.
+"""
+
+import re
+from collections.abc import Sequence
+
+from homenode.bitmap import CpuMap, NodeMap
+from homenode.errors import HomenodeError, ParseError
+from homenode.guest import Guest
+from homenode.host import Host
+from homenode.scheduler.codes import Kind
+from homenode.scheduler.memory import machine_of
+from homenode.scheduler.models import Work, work
+from homenode.simulation.scenario import (
+    Change,
+    Doing,
+    GuestPlan,
+    Masked,
+    Scenario,
+    SchedulerChoice,
+    Variant,
+)
+from homenode.simulation.scenario_file import scheduler_choice
+
+BURST_NS = 5_000_000
+"""How long a vcpu runs in the mean before it sleeps, where only its share of time is known."""
+
+_BUSY = 0.97
+_IDLE = 0.005
+
+WHAT_IF = """\
+affinity GUEST NODES   prefer those nodes; memory stays
+hold GUEST NODES       be held to them; memory stays
+move GUEST NODES       memory lies there, and the vcpus prefer them
+free GUEST             run anywhere
+without GUEST          not be there
+scheduler NAME         credit VERSION, credit2 RUNQUEUE, ideal
+keeper                 let homenode keep hold guests at home"""
+
+
+def scenario_of(
+    host: Host,
+    before: Sequence[Guest],
+    after: Sequence[Guest],
+    seconds: float,
+    *,
+    duration_ns: int,
+    seeds: Sequence[int],
+    kind: Work | None = None,
+    assume_busy: float | None = None,
+) -> Scenario:
+    """Return what runs on `host` as a scenario, with ``today`` as its one variant.
+
+    `before` and `after` are the guests in two snapshots `seconds` apart. `assume_busy` is the
+    share of its time that every vcpu wants a cpu, in place of what was seen.
+    """
+    first = {guest.uuid or guest.name: guest for guest in before}
+    guests = tuple(
+        _plan(host, first.get(guest.uuid or guest.name), guest, seconds, kind, assume_busy)
+        for guest in after
+        if guest.state == "running" and guest.vcpus
+    )
+    if not guests:
+        raise HomenodeError(f"no guest runs on {host.name}", hint="name a scenario's file instead")
+    cpus = host.pool(None).cpus
+    return Scenario(
+        host.name, host, machine_of(host), guests,
+        (Variant("today", _scheduler(host), "as-is", "as-is"),),
+        duration_ns, duration_ns // 10, tuple(seeds), cpus,
+    )  # fmt: skip
+
+
+def _scheduler(host: Host) -> SchedulerChoice:
+    named = host.pool(None).scheduler or "credit2"
+    return scheduler_choice("credit" if named == "credit" else "credit2")
+
+
+def _plan(
+    host: Host,
+    before: Guest | None,
+    guest: Guest,
+    seconds: float,
+    kind: Work | None,
+    assume_busy: float | None,
+) -> GuestPlan:
+    masks = tuple(Masked(vcpu.hard, vcpu.soft) for vcpu in guest.vcpus)
+    memory = _memory(host, guest)
+    share = assume_busy if assume_busy is not None else _share(before, guest, seconds)
+    nodes = NodeMap(node for node, _ in memory)
+    return GuestPlan(
+        guest.name,
+        len(guest.vcpus),
+        guest.memory_kib or 0,
+        _doing(share),
+        kind or work("plain"),
+        nodes=nodes if nodes and host.cpus_of(nodes) else None,
+        memory=memory,
+        masks=masks,
+    )
+
+
+def _memory(host: Host, guest: Guest) -> tuple[tuple[int, float], ...]:
+    known = guest.memory_by_node
+    if known is not None and sum(known.kib.values()):
+        total = sum(known.kib.values())
+        return tuple((node, kib / total) for node, kib in sorted(known.kib.items()) if kib)
+    nodes = guest.node_affinity
+    if not nodes:
+        soft = CpuMap.union([vcpu.soft & vcpu.hard for vcpu in guest.vcpus])
+        nodes = host.nodes_of(soft) or host.node_map
+    return tuple((node, 1 / len(nodes)) for node in nodes)
+
+
+def _share(before: Guest | None, guest: Guest, seconds: float) -> float:
+    if before is None or seconds <= 0:
+        return 1.0
+    old = {vcpu.id: vcpu.time_ns for vcpu in before.vcpus}
+    ran = [
+        (vcpu.time_ns - was) / (seconds * 1e9)
+        for vcpu in guest.vcpus
+        if vcpu.time_ns is not None and (was := old.get(vcpu.id)) is not None
+    ]
+    return max(0.0, min(1.0, sum(ran) / len(ran))) if ran else 1.0
+
+
+def _doing(share: float) -> Doing:
+    if share >= _BUSY:
+        return Doing(Kind.SPIN)
+    if share < _IDLE:
+        return Doing(Kind.IDLE)
+    return Doing(Kind.CYCLE, BURST_NS, int(BURST_NS * (1 - share) / share))
+
+
+def what_if(scenario: Scenario, texts: Sequence[str]) -> Scenario:
+    """Return the scenario with one more variant: its first one, with all these changes."""
+    base = scenario.variants[0]
+    scheduler, keeper = base.scheduler, base.keeper
+    changes = list(base.changes)
+    for text in texts:
+        words = text.split()
+        if words[:1] == ["scheduler"] and len(words) > 1:
+            scheduler = scheduler_choice(" ".join(words[1:]))
+        elif words == ["keeper"]:
+            keeper = True
+        else:
+            changes.append(_change(scenario, text, words))
+    changed = base._replace(
+        name="; ".join(texts), scheduler=scheduler, keeper=keeper, changes=tuple(changes)
+    )
+    return scenario._replace(variants=(*scenario.variants, changed))
+
+
+def _change(scenario: Scenario, text: str, words: Sequence[str]) -> Change:
+    matched = re.fullmatch(r"(affinity|hold|move|free|without) (\S+)( \S+)?", " ".join(words))
+    if matched is None or (matched.group(3) is None) != (matched.group(1) in ("free", "without")):
+        known = ", ".join(line.split("  ")[0] for line in WHAT_IF.splitlines())
+        raise HomenodeError(f"--what-if {text!r} is no change", hint=f"there are: {known}")
+    kind, name, listed = matched.groups()
+    if name not in [guest.name for guest in scenario.guests]:
+        names = ", ".join(guest.name for guest in scenario.guests[:10])
+        raise HomenodeError(f"--what-if: there is no guest {name!r}", hint=f"there are: {names}")
+    nodes = None
+    if listed is not None:
+        try:
+            nodes = NodeMap.parse(listed.strip(), within=scenario.host.node_map)
+        except ParseError as error:
+            raise HomenodeError(f"--what-if {text!r}: {error.message}", hint=error.hint) from None
+        if not nodes or not nodes <= scenario.host.node_map or not scenario.host.cpus_of(nodes):
+            raise HomenodeError(
+                f"--what-if {text!r}: not nodes of {scenario.host.name} that have cpus",
+                hint=f"it has {scenario.host.node_map}",
+            )
+    return Change(name, kind, nodes)  # type: ignore[arg-type]
