@@ -10,7 +10,7 @@ where s is the share of its time that v waits for memory on a cpu that it has fo
 is how much of a controller or a link is used. Traffic depends on the pace and the pace on traffic:
 `paces` iterates to a fixed point, in which nothing carries more than it can. Linear in the remote
 share as CAMP (ASPLOS 2026) and SupMario (arXiv 2409.14317) found for hosts that are not saturated;
-the loaded latencies of six machines fit g with a = 0.055 to 0.109 and a plateau of 2.6 to 4.4.
+the loaded latencies of six machines fit g with a = 0.056 to 0.108 and a plateau of 2.6 to 4.4.
 
 Not in the model: coherence and locks of shared data, shared caches, page tables, and what moving a
 vcpu costs.
