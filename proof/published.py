@@ -114,9 +114,7 @@ def spent(
         "none" if affinity == "cpus_all" else "hard" if affinity == "pinned" else "soft",
         "striped" if affinity == "cpus_all" else "home",
     )  # fmt: skip
-    halves = tuple(
-        guest._replace(work=bare._replace(threads_yield=1.0)) for guest in guests
-    )
+    halves = tuple(guest._replace(work=bare._replace(threads_yield=1.0)) for guest in guests)
     cpu = work_done = local = 0.0
     for seed in SEEDS:
         scenario = Scenario(
@@ -208,7 +206,10 @@ def r1() -> Iterator[Row]:
                     f"{got:.6g} ({got / want - 1:+.1%})", abs(got / want - 1) <= 0.05,
                 )  # fmt: skip
     for count in GUEST_COUNTS:
-        want = truth["specjbb2005", "pinned", count].mean / truth["specjbb2005", "cpus_all", count].mean
+        want = (
+            truth["specjbb2005", "pinned", count].mean
+            / truth["specjbb2005", "cpus_all", count].mean
+        )
         got = model["specjbb2005", "pinned", count] / model["specjbb2005", "cpus_all", count]
         yield Row(f"R1 SpecJBB pinned/free, {count} guests", f"{want:.3f} within 0.02", f"{got:.3f}",
                   abs(got - want) <= 0.02)  # fmt: skip
@@ -247,7 +248,10 @@ def _column_of_the_series(
     ):
         for count in GUEST_COUNTS:
             soft = spent(count, "soft", scheduler)
-            free, pinned = predicted(fit, had["cpus_all", count]), predicted(fit, had["pinned", count])
+            free, pinned = (
+                predicted(fit, had["cpus_all", count]),
+                predicted(fit, had["pinned", count]),
+            )
             got = predicted(fit, soft)
             yield Row(
                 f"R1 SpecJBB, {title}, {count} guests", "between free and pinned",
@@ -266,7 +270,9 @@ def r4() -> Iterator[Row]:
 
     def done(kind: str, memory: Callable[[int], Sequence[float]]) -> float:
         # 32 threads, thread t at home on node t // 8; all do as much.
-        appetites = [Appetite(work(kind).stall, work(kind).gb_s, tuple(memory(t))) for t in range(32)]
+        appetites = [
+            Appetite(work(kind).stall, work(kind).gb_s, tuple(memory(t))) for t in range(32)
+        ]
         found = paces(model.machine, appetites, [Use(t, t // 8, 1.0) for t in range(32)])
         return min(found.pace[t][t // 8] for t in range(32))
 
@@ -369,7 +375,11 @@ def r7() -> Iterator[Row]:
                             SECONDS, (1,), model.host.cpu_map)  # fmt: skip
         return run(scenario, variant, 1).outcome.guests[0].throughput
 
-    alone, before, after = rate("4.5", netperf), rate("4.5", netperf, hog), rate("4.13", netperf, hog)
+    alone, before, after = (
+        rate("4.5", netperf),
+        rate("4.5", netperf, hog),
+        rate("4.13", netperf, hog),
+    )
     yield Row("R7 netperf beside a hog, until f02a5760c7 (4.5)", f"{166.5 / 806.64:.2f} of alone",
               f"{before / alone:.2f}", 0.1 < before / alone < 0.3)  # fmt: skip
     yield Row("R7 the same, since (4.13)", f"{731.66 / 806.64:.2f} of alone", f"{after / alone:.2f}",

@@ -314,7 +314,8 @@ class Credit(Engine):
         cpu = own if self.is_in(cpus, 0, own) else self.after(cpus, own)
         for word in range(self.words):
             idle[word] = self.idlers[word]
-        if cpu == own and self.first[own] < 0 and self._runs_itself_or_nothing(own, vcpu):
+        if cpu == own and self.first[own] < 0:
+            # IS_RUNQ_IDLE: its own cpu passes for idle, whoever runs there, if nobody waits.
             idle[own >> 6] |= self.bit[own]
         elif not self.picks_true_idle:
             idle[cpu >> 6] |= self.bit[cpu]
@@ -355,11 +356,6 @@ class Credit(Engine):
                 for word in range(self.words):
                     cpus[word] &= ~(idle[word] & sets[following * self.words + word])
         return cpu
-
-    def _runs_itself_or_nothing(self, cpu: int, vcpu: int) -> bool:
-        # IS_RUNQ_IDLE looks at the queue alone: the vcpu that runs is the one that is picked for.
-        current = self.running[cpu]
-        return current < 0 or current == vcpu or self.first[cpu] < 0
 
     def _any(self, cpus: list[int]) -> bool:
         for word in range(self.words):

@@ -67,6 +67,14 @@ class Ideal(Engine):
     def wake(self, vcpu: int) -> None:
         """Take an idle cpu, at home if there is one, or wait in the queue of the home."""
         self._enqueue(vcpu)
+        self._offer(vcpu)
+
+    def context_saved(self, vcpu: int) -> None:
+        """Whose slice is over may go on elsewhere."""
+        if self.queued[vcpu] and self.promised_to[vcpu] < 0:
+            self._offer(vcpu)
+
+    def _offer(self, vcpu: int) -> None:
         cpu = self._best_idle(vcpu) if self.threads > 1 else self._first_idle(vcpu)
         if cpu >= 0:
             self.idle[cpu >> 6] &= ~self.bit[cpu]

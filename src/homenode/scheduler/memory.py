@@ -33,7 +33,8 @@ PLATEAU = 3.3
 """The same."""
 
 _ROUNDS = 400
-_CLOSE = 1e-9
+_CLOSE = 1e-7
+_NOTHING = 1e-12
 _FULL = 1 - 1e-6
 
 
@@ -127,42 +128,64 @@ class Paces(NamedTuple):
 def paces(machine: Machine, appetites: Sequence[Appetite], uses: Sequence[Use]) -> Paces:
     """Return the fixed point: how fast each vcpu gets on where, while `uses` go on."""
     nodes = range(len(machine.controllers))
-    controllers = [0.0] * len(nodes)
-    links = [[0.0] * len(nodes) for _ in nodes]
-    # What is wanted beyond a capacity is cut to it, for all who want it alike.
-    cut_controllers = [1.0] * len(nodes)
-    cut_links = [[1.0] * len(nodes) for _ in nodes]
-    table = _table(machine, appetites, controllers, links, cut_controllers, cut_links)
-    if not machine.can_fill:
-        return Paces(table, tuple(controllers), tuple(map(tuple, links)))
-    for _ in range(_ROUNDS):
+    controllers = [_Resource(gb_s) for gb_s in machine.controllers]
+    links = [[_Resource(gb_s) for gb_s in row] for row in machine.links]
+    table = _table(machine, appetites, controllers, links)
+    for _ in range(_ROUNDS if machine.can_fill else 0):
         at_nodes, over_links = _traffic(table, appetites, uses, len(nodes))
         change = 0.0
         for to in nodes:
-            change += _settle(controllers, cut_controllers, to, at_nodes[to],
-                              machine.controllers[to])  # fmt: skip
+            change += controllers[to].settle(at_nodes[to])
             for at in nodes:
-                change += _settle(
-                    links[at], cut_links[at], to, over_links[at][to], machine.links[at][to]
-                )
-        table = _table(machine, appetites, controllers, links, cut_controllers, cut_links)
+                change += links[at][to].settle(over_links[at][to])
+        table = _table(machine, appetites, controllers, links)
         if change < _CLOSE:
             break
-    return Paces(table, tuple(controllers), tuple(map(tuple, links)))
+    return Paces(
+        table,
+        tuple(one.used for one in controllers),
+        tuple(tuple(one.used for one in row) for row in links),
+    )
 
 
-def _settle(
-    used: list[float], cut: list[float], at: int, traffic: float, capacity: float | None
-) -> float:
-    # Moves half the way to what the traffic says; returns how far that was.
-    if capacity is None:
-        return 0.0
-    before = used[at], cut[at]
-    wanted = traffic / capacity
-    used[at] = (used[at] + min(1.0, wanted)) / 2
-    if wanted > 1 or cut[at] < 1:
-        cut[at] = min(1.0, cut[at] * (1 + 1 / max(wanted, 1e-12)) / 2)
-    return abs(used[at] - before[0]) + abs(cut[at] - before[1])
+class _Resource:
+    """A controller or a link, and the pressure on it: traffic falls as pressure rises.
+
+    Up to 1 it is the share that is used; beyond, what is wanted is that many times too much, and is
+    cut for all who want it alike.
+    """
+
+    def __init__(self, capacity: float | None) -> None:
+        self._capacity = capacity
+        self._pressure = 0.0
+        self._step = 0.5
+        self._was_above = False
+
+    @property
+    def used(self) -> float:
+        return min(1.0, self._pressure)
+
+    @property
+    def cut(self) -> float:
+        return 1 / max(1.0, self._pressure)
+
+    def settle(self, traffic: float) -> float:
+        # Goes some way to where traffic and pressure agree; less of it each time it was overshot.
+        if self._capacity is None:
+            return 0.0
+        wanted = traffic / self._capacity
+        if wanted < _NOTHING:
+            change, self._pressure = self._pressure, 0.0
+            return change
+        if not self._pressure:
+            self._pressure = min(1.0, wanted)
+            return 1.0
+        off = wanted / self.used
+        above = off > 1
+        self._step = self._step / 2 if above != self._was_above else min(0.5, self._step * 1.2)
+        self._was_above = above
+        self._pressure *= off**self._step
+        return abs(off - 1)
 
 
 def _traffic(
@@ -185,21 +208,19 @@ def _traffic(
 def _table(
     machine: Machine,
     appetites: Sequence[Appetite],
-    controllers: Sequence[float],
-    links: Sequence[Sequence[float]],
-    cut_controllers: Sequence[float],
-    cut_links: Sequence[Sequence[float]],
+    controllers: Sequence[_Resource],
+    links: Sequence[Sequence[_Resource]],
 ) -> tuple[tuple[float, ...], ...]:
     nodes = range(len(controllers))
     factors = [
         [
             machine.latency[at][to]
-            * max(machine.loaded(controllers[to]), machine.loaded(links[at][to]))
+            * max(machine.loaded(controllers[to].used), machine.loaded(links[at][to].used))
             for to in nodes
         ]
         for at in nodes
     ]
-    cuts = [[min(cut_controllers[to], cut_links[at][to]) for to in nodes] for at in nodes]
+    cuts = [[min(controllers[to].cut, links[at][to].cut) for to in nodes] for at in nodes]
     known: dict[Appetite, tuple[float, ...]] = {}
     for appetite in appetites:
         if appetite not in known:
