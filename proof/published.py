@@ -268,27 +268,35 @@ def r4() -> Iterator[Row]:
     model = machine("molnar-4x8")
     nodes = range(4)
 
-    def done(kind: str, memory: Callable[[int], Sequence[float]]) -> float:
-        # 32 threads, thread t at home on node t // 8; all do as much.
-        appetites = [
-            Appetite(work(kind).stall, work(kind).gb_s, tuple(memory(t))) for t in range(32)
-        ]
-        found = paces(model.machine, appetites, [Use(t, t // 8, 1.0) for t in range(32)])
-        return min(found.pace[t][t // 8] for t in range(32))
+    def elapsed(kind: str, memory: Callable[[int], Sequence[float]]) -> float:
+        # 32 threads, thread t on node t // 8; each has as much to do, and leaves when it is done.
+        wants = work(kind)
+        appetites = [Appetite(wants.stall, wants.gb_s, tuple(memory(t))) for t in range(32)]
+        left = dict.fromkeys(range(32), 1.0)
+        time = 0.0
+        while left:
+            found = paces(model.machine, appetites, [Use(t, t // 8, 1.0) for t in left])
+            pace = {t: found.pace[t][t // 8] for t in left}
+            step = min(left[t] / pace[t] for t in left)
+            time += step
+            left = {
+                t: rest for t, own in left.items() if (rest := own - step * pace[t]) > 1e-9
+            }
+        return time
 
     def on(*chosen: int) -> list[float]:
         return [1 / len(chosen) if node in chosen else 0.0 for node in nodes]
 
-    bound = done("numa02", lambda t: on(t // 8))
-    piled = done("numa02", lambda _: on(0))
+    bound = elapsed("numa02", lambda t: on(t // 8))
+    piled = elapsed("numa02", lambda _: on(0))
     yield Row("R4 numa02: all on one node of four, beside bound", "3.4 to 4.0",
-              f"{bound / piled:.2f}", 3.4 <= bound / piled <= 4.0)  # fmt: skip
+              f"{piled / bound:.2f}", 3.4 <= piled / bound <= 4.0)  # fmt: skip
     # Two processes of 16 threads, the memory of each shared by all of its threads: bound, on a
     # node of its own; else all on node 0.
-    bound = done("numa01", lambda t: on(0) if t < 16 else on(2))
-    piled = done("numa01", lambda _: on(0))
+    bound = elapsed("numa01", lambda t: on(0) if t < 16 else on(2))
+    piled = elapsed("numa01", lambda _: on(0))
     yield Row("R4 numa01: both processes' memory on one node, beside a node for each", "1.7 to 2.3",
-              f"{bound / piled:.2f}", 1.7 <= bound / piled <= 2.3)  # fmt: skip
+              f"{piled / bound:.2f}", 1.7 <= piled / bound <= 2.3)  # fmt: skip
 
 
 # R3: gain of placement by load.
