@@ -279,9 +279,7 @@ def r4() -> Iterator[Row]:
             pace = {t: found.pace[t][t // 8] for t in left}
             step = min(left[t] / pace[t] for t in left)
             time += step
-            left = {
-                t: rest for t, own in left.items() if (rest := own - step * pace[t]) > 1e-9
-            }
+            left = {t: rest for t, own in left.items() if (rest := own - step * pace[t]) > 1e-9}
         return time
 
     def on(*chosen: int) -> list[float]:

@@ -16,11 +16,13 @@ import gzip
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from homenode.bitmap import CpuMap
 from homenode.formats import xentrace, xl_info
+from homenode.host import Host, Node
 from homenode.scheduler.codes import Kind
 from homenode.scheduler.credit import Credit
 from homenode.scheduler.credit2 import Credit2
@@ -38,12 +40,9 @@ SCHEDULERS = {"credit": "sched=credit", "credit2": "sched=credit2"}
 XEN_VERSION = "4.13"
 """What the lab's 4.17 is, for credit: 4.18 changed it next."""
 
-LOOP_NS = 16
-"""Two instructions, of 8 ns each in the lab's exact time."""
+FOR_EVER_NS = 10**15
 
-FOR_EVER = "cycle 9000000000000000 1"
-
-RECORDED_S = 3
+RECORDED_S = 5
 _WAIT_S = 2
 
 
@@ -61,8 +60,7 @@ class TracedGuest(NamedTuple):
 
     def file(self) -> str:
         """Return its xl.cfg."""
-        # To spin is to count for ever: the lab's qemu is slow at the pauses of "burn".
-        extra = f"cycle {self.run_ns // LOOP_NS} {self.sleep_ns}" if self.run_ns else FOR_EVER
+        extra = f"work {self.run_ns or FOR_EVER_NS} {self.sleep_ns}"
         hard = json.dumps([self.hard] * self.vcpus)
         return (
             f'name = "{self.name}"\ntype = "pv"\nkernel = "/guest/nano"\nextra = "{extra}"\n'
@@ -99,6 +97,8 @@ SCENARIOS: dict[str, tuple[TracedGuest, ...]] = {
 }
 """What is recorded, by name."""
 
+# Changes of run states alone (TRC_SCHED_MIN): buffers that are full drop what comes, and say so too
+# late. They are read at the end, so that dom0 sleeps meanwhile.
 _SCRIPT = """\
 set -e
 cd /root
@@ -106,7 +106,7 @@ rm -f *.cfg trace.bin
 {files}
 for name in {names}; do xl create -p $name.cfg >/dev/null 2>&1; done
 sleep 1
-/usr/lib/xen-4.17/bin/xentrace -D -e 0x0002f000 -S 512 -s 60000 -T {seconds} trace.bin 2>/dev/null &
+/usr/lib/xen-4.17/bin/xentrace -D -e 0x00021000 -S 512 -s 60000 -T {seconds} trace.bin 2>/dev/null &
 sleep 1
 {unpause}
 wait
@@ -177,7 +177,9 @@ class Run(NamedTuple):
 def ran(records: Iterable[xentrace.Record]) -> Iterator[Run]:
     """Yield what cpus ran, but for idling, by the changes of run states; times as recorded."""
     since: dict[int, tuple[int, int, int]] = {}
+    last = 0
     for record_ in records:
+        last = max(last, record_.time_ns)
         change = xentrace.run_state_change(record_)
         if change is None or change.guest == xentrace.IDLE_DOMAIN:
             continue
@@ -186,6 +188,9 @@ def ran(records: Iterable[xentrace.Record]) -> Iterator[Run]:
         elif change.old == "running" and record_.cpu in since:
             guest, vcpu, begin = since.pop(record_.cpu)
             yield Run(record_.cpu, guest, vcpu, begin, record_.time_ns)
+    for cpu, (guest, vcpu, begin) in since.items():
+        # Who has a cpu for itself changes nothing any more.
+        yield Run(cpu, guest, vcpu, begin, last)
 
 
 # The simulator.
@@ -215,7 +220,7 @@ def compare(path: Path, *, seeds: Sequence[int] = (1, 2, 3, 4, 5)) -> Compared:
     """Run what was recorded in the simulator; shares are means over the seeds."""
     with gzip.open(path, "rt") as file:
         capture = json.load(file)
-    host = xl_info.parse(capture["host"])
+    host = _host(capture["host"])
     floor = ground(host)
     guests = [TracedGuest(**{key: value for key, value in one.items() if key != "id"})
               for one in capture["guests"]]  # fmt: skip
@@ -226,7 +231,11 @@ def compare(path: Path, *, seeds: Sequence[int] = (1, 2, 3, 4, 5)) -> Compared:
     begin = max(start.values())
     end = max(run.end_ns for run in own)
     zero = min(start.values())
-    tasks, keys = _tasks(host, floor, guests, ids, {g: t - zero for g, t in start.items()})
+    bursts = {
+        id_: _burst(guest, [run for run in own if run.guest == id_])
+        for guest, id_ in zip(guests, ids, strict=True)
+    }
+    tasks, keys = _tasks(host, floor, guests, ids, {g: t - zero for g, t in start.items()}, bursts)
     shares = [Share(guest.weight, guest.cap) for guest in guests]
     real = _shares([run for run in own if run.end_ns > begin], begin, end, floor, host, guests, ids)
     sums: dict[tuple[int, int], list[float]] = {}
@@ -263,17 +272,40 @@ def compare(path: Path, *, seeds: Sequence[int] = (1, 2, 3, 4, 5)) -> Compared:
     return Compared(path.name.removesuffix(".json.gz"), capture["scheduler"], both, parted)
 
 
+def _host(text: str) -> Host:
+    info = xl_info.parse(text)
+    nodes = [Node(node.id) for node in info.nodes]
+    return Host(cpus=info.cpus, nodes=nodes, distances=info.distances)
+
+
+def _burst(guest: TracedGuest, runs: Sequence[Run]) -> int:
+    """Return how long a vcpu runs before it sleeps, as the trace has it.
+
+    The lab's exact time is that of all cpus together: the more of them are busy, the longer takes
+    the same work. So the length of work is taken from the trace, and the order of things is not.
+    """
+    if not guest.run_ns:
+        return 0
+    total = slept = 0
+    for vcpu in range(guest.vcpus):
+        own = sorted((run for run in runs if run.vcpu == vcpu), key=lambda run: run.begin_ns)
+        for run, after in pairwise(own):
+            total += run.end_ns - run.begin_ns
+            slept += after.begin_ns - run.end_ns >= 0.95 * guest.sleep_ns
+    return total // slept if slept else guest.run_ns
+
+
 def _has_home(guest: TracedGuest) -> bool:
     return guest.soft != "all"
 
 
-def _home_nodes(host: Any, floor: Ground, guest: TracedGuest) -> list[int]:
+def _home_nodes(host: Host, floor: Ground, guest: TracedGuest) -> list[int]:
     if not _has_home(guest):
         return list(range(floor.nodes))
     return [floor.node_ids.index(int(guest.soft.removeprefix("node:")))]
 
 
-def _cpus(host: Any, text: str) -> CpuMap:
+def _cpus(host: Host, text: str) -> CpuMap:
     if text == "all":
         return host.cpu_map
     if text.startswith("node:"):
@@ -282,8 +314,8 @@ def _cpus(host: Any, text: str) -> CpuMap:
 
 
 def _tasks(
-    host: Any, floor: Ground, guests: Sequence[TracedGuest], ids: Sequence[int],
-    start: Mapping[int, int],
+    host: Host, floor: Ground, guests: Sequence[TracedGuest], ids: Sequence[int],
+    start: Mapping[int, int], bursts: Mapping[int, int],
 ) -> tuple[list[Task], list[tuple[int, int]]]:  # fmt: skip
     tasks = []
     keys = []
@@ -292,7 +324,7 @@ def _tasks(
             kind = Kind.CYCLE if guest.run_ns else Kind.SPIN
             tasks.append(
                 Task(number, floor.bits(_cpus(host, guest.hard)), floor.bits(_cpus(host, guest.soft)),
-                     kind, guest.run_ns, guest.sleep_ns, start_ns=start[id_])
+                     kind, bursts[id_], guest.sleep_ns, start_ns=start[id_])
             )  # fmt: skip
             keys.append((id_, vcpu))
     return tasks, keys
@@ -308,7 +340,7 @@ def _engine(
 
 
 def _shares(
-    runs: Sequence[Run], begin: int, end: int, floor: Ground, host: Any,
+    runs: Sequence[Run], begin: int, end: int, floor: Ground, host: Host,
     guests: Sequence[TracedGuest], ids: Sequence[int],
 ) -> dict[tuple[int, int], tuple[float, float]]:  # fmt: skip
     time: dict[tuple[int, int], int] = {}

@@ -301,6 +301,8 @@ class Engine:
     def run(self, until: int) -> None:
         """Let time pass until `until`, in nanoseconds from the start."""
         agenda = self.agenda
+        done_at = self.done_at
+        timer_at = self.timer_at
         events = 0
         agenda.push(until << 20 | 0xFFFFF)
         while True:
@@ -318,11 +320,11 @@ class Engine:
             index = event & 0xFFFF
             self.now = time
             if kind == _DONE:
-                if self.done_at[index] == time:
+                if done_at[index] == time:
                     events += 1
                     self._finish(index)
             elif kind == _TIMER:
-                if self.timer_at[index] == time:
+                if timer_at[index] == time:
                     events += 1
                     self.schedule(index)
             elif kind == _ARRIVE:

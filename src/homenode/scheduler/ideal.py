@@ -43,6 +43,9 @@ class Ideal(Engine):
         self.promised = flat.integers(self.cpus, -1)
         self.promised_to = flat.integers(self.vcpus, -1)
         self.promised_of_core = flat.integers(self.cpus)
+        # Cpus whose vcpus would get on better elsewhere: away from home, or from their memory.
+        self.away = flat.bits(self.words)
+        self.best_pace = flat.reals(self.vcpus, 1.0)
         self.home = flat.integers(self.vcpus)
         for vcpu in range(self.vcpus):
             self.home[vcpu] = self._home(vcpu)
@@ -186,13 +189,33 @@ class Ideal(Engine):
                 node = 0
         self.slice_ns = -1
         self.idle[cpu >> 6] |= self.bit[cpu]
+        self.away[cpu >> 6] &= ~self.bit[cpu]
         return -1
 
     def _start(self, cpu: int, vcpu: int) -> int:
         self._dequeue(vcpu)
         self.slice_ns = self.slice_length
         self.idle[cpu >> 6] &= ~self.bit[cpu]
+        if self._is_away(vcpu, cpu):
+            self.away[cpu >> 6] |= self.bit[cpu]
+        else:
+            self.away[cpu >> 6] &= ~self.bit[cpu]
         return vcpu
+
+    def _is_away(self, vcpu: int, cpu: int) -> bool:
+        if self.threads > 1 or not self.is_in(self.soft, vcpu * self.words, cpu):
+            return True
+        return self.pace[vcpu * self.nodes + self.node[cpu]] < self.best_pace[vcpu]
+
+    def set_pace(self, pace: Sequence[float]) -> None:
+        """Note the best pace of each vcpu, too."""
+        Engine.set_pace(self, pace)
+        for vcpu in range(self.vcpus):
+            best = 0.0
+            for at in range(vcpu * self.nodes, (vcpu + 1) * self.nodes):
+                if self.pace[at] > best:
+                    best = self.pace[at]
+            self.best_pace[vcpu] = best
 
     def _first_that_may(self, node: int, cpu: int) -> int:
         at = self.first[node]
@@ -210,9 +233,14 @@ class Ideal(Engine):
         """Whoever gains most by it comes here, and leaves his cpu to others."""
         if self.promised[cpu] >= 0:
             return
+        if self.threads == 1:
+            self._call_home(cpu)
+            return
         best = -1
         most = _TRIFLE / 2
-        for away in range(self.cpus):
+        away = self.after(self.away, -1)
+        first = away
+        while away >= 0:
             vcpu = self.running[away]
             if (
                 vcpu >= 0
@@ -225,9 +253,37 @@ class Ideal(Engine):
                 if gain > most:
                     most = gain
                     best = away
+            away = self.after(self.away, away)
+            if away == first:
+                break
         if best >= 0:
             self.migrating[self.running[best]] = 1
             self.tell(best)
+
+    def _call_home(self, cpu: int) -> None:
+        # Cores have one thread: nobody else gains or loses by who comes, so the first one does.
+        away = self.after(self.away, -1)
+        first = away
+        while away >= 0:
+            vcpu = self.running[away]
+            if (
+                vcpu >= 0
+                and self.is_in(self.soft, vcpu * self.words, cpu)
+                and not self.migrating[vcpu]
+                and self.ready[vcpu]
+            ):
+                at = vcpu * self.nodes
+                here = self.pace[at + self.node[cpu]]
+                there = self.pace[at + self.node[away]]
+                if here > there or (
+                    here == there and not self.is_in(self.soft, vcpu * self.words, away)
+                ):
+                    self.migrating[vcpu] = 1
+                    self.tell(away)
+                    return
+            away = self.after(self.away, away)
+            if away == first:
+                return
 
     def _gain_of_move(self, vcpu: int, away: int, cpu: int) -> float:
         if self.core[away] == self.core[cpu]:
