@@ -154,7 +154,7 @@ def extensions() -> list[object]:
             Extension(
                 f"homenode.scheduler.{module}",
                 [str(FOLDER / f"{module}.py")],
-                extra_compile_args=["-O2", "-ffp-contract=off"],
+                extra_compile_args=["-ffp-contract=off"],
             )
             for module in MODULES
         ]

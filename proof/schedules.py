@@ -71,12 +71,14 @@ class TracedGuest(NamedTuple):
 
 
 MS = 1_000_000
+GONE_NS = 60_000 * MS
 
 SCENARIOS: dict[str, tuple[TracedGuest, ...]] = {
-    # Spinners at home on each node, and others who come and go: who is pushed away, and stays so?
+    # Spinners at home on each node, and a crowd that is gone after a while: does who was pushed
+    # away come home? Shares are those of the time after the crowd.
     "drift": (
         *(TracedGuest(f"home{node}", soft=f"node:{node}") for node in range(4)),
-        TracedGuest("crowd", vcpus=5, run_ns=200 * MS, sleep_ns=200 * MS),
+        TracedGuest("crowd", vcpus=7, run_ns=700 * MS, sleep_ns=GONE_NS),
     ),
     "weights": tuple(
         TracedGuest(f"w{weight}", hard="1", weight=weight) for weight in (128, 256, 512)
@@ -228,8 +230,9 @@ def compare(path: Path, *, seeds: Sequence[int] = (1, 2, 3, 4, 5)) -> Compared:
     runs = [Run(*run) for run in capture["ran"]]
     own = [run for run in runs if run.guest in ids]
     start = {guest: min(run.begin_ns for run in own if run.guest == guest) for guest in ids}
-    begin = max(start.values())
     end = max(run.end_ns for run in own)
+    gone = [id_ for guest, id_ in zip(guests, ids, strict=True) if guest.sleep_ns >= GONE_NS]
+    begin = max(*start.values(), *(run.end_ns for run in own if run.guest in gone))
     zero = min(start.values())
     bursts = {
         id_: _burst(guest, [run for run in own if run.guest == id_])

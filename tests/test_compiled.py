@@ -1,0 +1,102 @@
+"""The compiled build gives the same events as the interpreted one.
+
+It is built here from this source, beside it; where that cannot be done, the test says so.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+SCRIPT = """
+import json
+import sys
+sys.path.insert(0, {tests!r})
+from simulated import MS, cpus, credit, credit2, cycle, host, ideal, task
+from homenode.scheduler import agenda, flat
+from homenode.scheduler.codes import Kind
+
+ground = host(nodes=3, cores=12, threads=2)
+tasks = [
+    cycle(at % 9, run=MS, sleep=2 * MS, random=True, soft=cpus(*range(24 * (at % 3), 24 * (at % 3) + 24)),
+          threads_yield=1.3, start=at * MS // 7)
+    for at in range(60)
+]
+tasks += [task(at % 9, start=at) for at in range(30)]
+tasks += [task(at, Kind.YIELD, burst_ns=3 * MS, start=at) for at in range(5)]
+tasks += [task(8, Kind.BATCH, burst_ns=40 * MS, hard=cpus(70, 71))]
+told = {{"compiled": flat.COMPILED, "module": agenda.__file__}}
+made = {{
+    f"credit {{version}}": lambda version=version: credit(
+        ground, tasks, version=version, seed=4, weights=[128] * 4 + [256] * 5, caps=[0] * 8 + [150]
+    )
+    for version in ("4.2", "4.3", "4.5", "4.13", "4.18")
+}}
+for arrangement in ("cpu", "core", "socket", "node", "all"):
+    made[f"credit2 {{arrangement}}"] = lambda arrangement=arrangement: credit2(
+        ground, tasks, arrangement=arrangement, seed=4, weights=[128] * 4 + [256] * 5,
+        caps=[0] * 8 + [150],
+    )
+made["ideal"] = lambda: ideal(ground, tasks, seed=4)
+for name, make in made.items():
+    engine = make()
+    engine.set_pace([1.0 if node == at % 3 else 0.7 for at in range(len(tasks)) for node in range(3)])
+    engine.run(150 * MS)
+    engine.set_affinity(0, cpus(*range(24)), cpus(1, 2))
+    engine.run(200 * MS)
+    told[name] = [engine.events, engine.happenings(), engine.reals("work"), engine.numbers("wait_ns")]
+print(json.dumps(told))
+"""
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    """Build the package elsewhere, and return the folder with its source and machine code."""
+    if find_spec("Cython") is None or shutil.which("cc") is None:
+        pytest.skip("Cython or a compiler is not there")
+    folder = tmp_path_factory.mktemp("compiled")
+    for name in ("src", "setup.py", "pyproject.toml", "README.md", "LICENSE", "packaging"):
+        origin = ROOT / name
+        copy = shutil.copytree if origin.is_dir() else shutil.copy
+        copy(origin, folder / name)
+    for left in folder.glob("src/*.egg-info"):
+        shutil.rmtree(left)
+    built = subprocess.run(
+        [sys.executable, "setup.py", "-q", "build_ext", "--inplace"],
+        cwd=folder, env={**os.environ, "HOMENODE_COMPILED": "1", "CFLAGS": "-O1"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert built.returncode == 0, built.stderr[-2000:]
+    return folder / "src"
+
+
+def told(path):
+    script = SCRIPT.format(tests=str(ROOT / "tests"))
+    ran = subprocess.run(
+        [sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": str(path)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    return json.loads(ran.stdout)
+
+
+def test_the_compiled_build_gives_the_same_events(compiled):
+    native, plain = told(compiled), told(ROOT / "src")
+    assert native.pop("compiled")
+    assert not plain.pop("compiled")
+    assert native.pop("module") != plain.pop("module")
+    assert native.keys() == plain.keys()
+    for name in plain:
+        assert native[name] == plain[name], name
+
+
+def test_declarations_of_the_build_are_not_left_behind(compiled):
+    left = {path.name for path in compiled.glob("homenode/scheduler/*.pxd")}
+    assert left == {"flat.pxd"}
