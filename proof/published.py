@@ -18,7 +18,7 @@ from typing import NamedTuple
 from homenode.bitmap import NodeMap
 from homenode.scheduler.codes import Kind
 from homenode.scheduler.memory import Appetite, Use, paces
-from homenode.scheduler.models import REFERENCE_RATIO, Work, machine, work
+from homenode.scheduler.models import Work, machine, work
 from homenode.simulation.run import run
 from homenode.simulation.scenario import (
     Doing,
@@ -177,7 +177,7 @@ def fitted(
 
 
 def r1() -> Iterator[Row]:
-    """The tables of 2012."""
+    """Yield the rows of the tables of 2012."""
     truth = measured()
     if not truth:
         return
@@ -192,7 +192,7 @@ def r1() -> Iterator[Row]:
         yield Row(
             f"R1 {benchmark}: fitted on 2 and 10 guests", "-",
             f"rate {fit.rate:.6g}, threads x{fit.threads_yield:.3f}, beta {fit.sensitivity:.3f}",
-            True,
+            holds=True,
         )  # fmt: skip
         for cell, times in had.items():
             model[benchmark, *cell] = predicted(fit, times)
@@ -202,7 +202,8 @@ def r1() -> Iterator[Row]:
                 got = model[benchmark, affinity, count]
                 kind = "predicted" if count == 6 else "fitted"
                 yield Row(
-                    f"R1 {benchmark}, {affinity}, {count} guests ({kind})", f"{want:.6g} within 5 %",
+                    f"R1 {benchmark}, {affinity}, {count} guests ({kind})",
+                    f"{want:.6g} within 5 %",
                     f"{got:.6g} ({got / want - 1:+.1%})", abs(got / want - 1) <= 0.05,
                 )  # fmt: skip
     for count in GUEST_COUNTS:
@@ -211,7 +212,8 @@ def r1() -> Iterator[Row]:
             / truth["specjbb2005", "cpus_all", count].mean
         )
         got = model["specjbb2005", "pinned", count] / model["specjbb2005", "cpus_all", count]
-        yield Row(f"R1 SpecJBB pinned/free, {count} guests", f"{want:.3f} within 0.02", f"{got:.3f}",
+        yield Row(f"R1 SpecJBB pinned/free, {count} guests", f"{want:.3f} within 0.02",
+                  f"{got:.3f}",
                   abs(got - want) <= 0.02)  # fmt: skip
     yield from _orderings(truth, model)
     yield from _column_of_the_series(truth, had)
@@ -264,7 +266,7 @@ def _column_of_the_series(
 
 
 def r4() -> Iterator[Row]:
-    """autonuma bench, from the controllers alone."""
+    """Autonuma bench, from the controllers alone."""
     model = machine("molnar-4x8")
     nodes = range(4)
 
@@ -303,7 +305,7 @@ THREADS = (1, 2, 4, 8, 12)
 
 
 def r3() -> Iterator[Row]:
-    """Four JVMs on four nodes: the more threads each, the more being at home gains.
+    """Yield the gain of being at home for four JVMs on four nodes, which rises with their threads.
 
     Where nobody places them, memory lies where the threads ran that touched it first.
     """
@@ -368,7 +370,7 @@ the 806 Mb/s that netperf reached alone. Window and cost are assumed; the rate i
 
 
 def r7() -> Iterator[Row]:
-    """netperf and a cpu hog on one cpu: alone, as until f02a5760c7, and since."""
+    """Netperf and a cpu hog on one cpu: alone, as until f02a5760c7, and since."""
     model = machine("e5620")
     quiet = work("sysbench-cpu")._replace(sensitivity=0.0)
     stream = Doing(Kind.CHAIN, CHUNK_NS, WIRE_NS, random=False, then="netperf", in_flight=WINDOW)
@@ -388,7 +390,8 @@ def r7() -> Iterator[Row]:
     )
     yield Row("R7 netperf beside a hog, until f02a5760c7 (4.5)", f"{166.5 / 806.64:.2f} of alone",
               f"{before / alone:.2f}", 0.1 < before / alone < 0.3)  # fmt: skip
-    yield Row("R7 the same, since (4.13)", f"{731.66 / 806.64:.2f} of alone", f"{after / alone:.2f}",
+    yield Row("R7 the same, since (4.13)", f"{731.66 / 806.64:.2f} of alone",
+              f"{after / alone:.2f}",
               0.85 < after / alone < 0.97)  # fmt: skip
 
 
@@ -396,7 +399,7 @@ def r7() -> Iterator[Row]:
 
 
 def r8() -> Iterator[Row]:
-    """32 vcpus bound by the core, on one node of 16 cores or on both."""
+    """Yield 32 vcpus that are bound by the core, on one node of 16 cores or on both."""
     model = machine("e5-2682v4")
     one = GuestPlan("ssl", 32, 8 << 20, Doing(Kind.SPIN), work("openssl"), nodes=NodeMap([0]))
     two = one._replace(nodes=NodeMap([0, 1]))
@@ -404,15 +407,17 @@ def r8() -> Iterator[Row]:
     for name, guest in (("one", one), ("two", two)):
         for kind in ("openssl", "specjbb2005"):
             variant = Variant(name, SchedulerChoice("credit2", "socket"), "hard")
-            scenario = Scenario("ssl", model.host, model.machine, (guest._replace(work=work(kind)),),
-                                (variant,), SECONDS, SECONDS // 5, (1,), model.host.cpu_map)  # fmt: skip
+            own = guest._replace(work=work(kind))
+            scenario = Scenario("ssl", model.host, model.machine, (own,), (variant,), SECONDS,
+                                SECONDS // 5, (1,), model.host.cpu_map)  # fmt: skip
             done[name, kind] = run(scenario, variant, 1).outcome.work
     loss = 1 - done["one", "openssl"] / done["two", "openssl"]
     yield Row("R8 OpenSSL, 32 vcpus on the siblings of one node", "loses 40 to 75 %", f"{loss:.0%}",
               0.38 <= loss <= 0.75)  # fmt: skip
     loss = 1 - done["one", "specjbb2005"] / done["two", "specjbb2005"]
     yield Row("R8 the same with SpecJBB, whose memory is on both nodes then",
-              "spread wins: siblings cost more than distance", f"loses {loss:.0%}", loss > 0)  # fmt: skip
+              "spread wins: siblings cost more than distance", f"loses {loss:.0%}",
+              loss > 0)  # fmt: skip
 
 
 # Loaded latencies.
@@ -429,7 +434,7 @@ CURVES = {
 
 
 def latency() -> Iterator[Row]:
-    """A probe's latency beside traffic of so many GB/s on its own node, in the model and measured.
+    """Yield a probe's latency beside so much traffic on its own node, in the model and measured.
 
     The published traffic is that of all nodes together, all of it local.
     """
@@ -479,8 +484,8 @@ def main(arguments: Sequence[str]) -> int:
     for name in chosen.only.split(","):
         for row in PARTS[name]():
             missed += not row.holds
-            print(f"| {row.what} | {row.target} | {row.result} | {'ok' if row.holds else '**no**'} |",
-                  flush=True)  # fmt: skip
+            verdict = "ok" if row.holds else "**no**"
+            print(f"| {row.what} | {row.target} | {row.result} | {verdict} |", flush=True)
     print(f"\n{missed} targets missed", file=sys.stderr)
     return 0
 

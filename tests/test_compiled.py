@@ -25,8 +25,8 @@ from homenode.scheduler.codes import Kind
 
 ground = host(nodes=3, cores=12, threads=2)
 tasks = [
-    cycle(at % 9, run=MS, sleep=2 * MS, random=True, soft=cpus(*range(24 * (at % 3), 24 * (at % 3) + 24)),
-          threads_yield=1.3, start=at * MS // 7)
+    cycle(at % 9, run=MS, sleep=2 * MS, random=True, threads_yield=1.3, start=at * MS // 7,
+          soft=cpus(*range(24 * (at % 3), 24 * (at % 3) + 24)))
     for at in range(60)
 ]
 tasks += [task(at % 9, start=at) for at in range(30)]
@@ -47,11 +47,13 @@ for arrangement in ("cpu", "core", "socket", "node", "all"):
 made["ideal"] = lambda: ideal(ground, tasks, seed=4)
 for name, make in made.items():
     engine = make()
-    engine.set_pace([1.0 if node == at % 3 else 0.7 for at in range(len(tasks)) for node in range(3)])
+    pace = [[1.0 if node == at % 3 else 0.7 for node in range(3)] for at in range(len(tasks))]
+    engine.set_pace([one for row in pace for one in row])
     engine.run(150 * MS)
     engine.set_affinity(0, cpus(*range(24)), cpus(1, 2))
     engine.run(200 * MS)
-    told[name] = [engine.events, engine.happenings(), engine.reals("work"), engine.numbers("wait_ns")]
+    told[name] = [engine.events, engine.happenings(), engine.reals("work")]
+    told[name].append(engine.numbers("wait_ns"))
 print(json.dumps(told))
 """
 

@@ -10,7 +10,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).parent.parent))
 
-from proof import published  # noqa: E402 - found by the line before
+from proof import published
 
 needs_tables = pytest.mark.skipif(
     published.data() is None, reason="HOMENODE_DATA is not set: no tables of others"

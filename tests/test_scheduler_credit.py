@@ -1,14 +1,16 @@
 """Xen's credit scheduler: every rule has a case that would come out otherwise without it."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from simulated import MS, S, cpus, credit, cycle, host, idle_waits, runs, task, told
 
 from homenode.errors import HomenodeError
 from homenode.scheduler.codes import Happening, Kind
 from homenode.scheduler.tasks import Task
 from homenode.scheduler.versions import CREDIT_VERSIONS, credit_version
+from simulated import MS, S, cpus, credit, cycle, host, idle_waits, runs, task, told
 
 
 def shares_of_time(engine):
@@ -119,7 +121,7 @@ def test_the_slice_is_thirty_milliseconds():
     engine = credit(host(), [task(0), task(1)])
     engine.run(1 * S)
     starts = [time for time, *_ in runs(engine)]
-    lengths = {later - sooner for sooner, later in zip(starts[2:], starts[3:], strict=False)}
+    lengths = {later - sooner for sooner, later in pairwise(starts[2:])}
     assert lengths == {30 * MS}
     shorter = credit(host(), [task(0), task(1)], slice_ms=5)
     shorter.run(1 * S)
@@ -397,7 +399,8 @@ def workloads(draw):
         tasks.append(
             Task(guest, hard, soft, kind, draw(st.integers(1, 20)) * MS // 2,
                  draw(st.integers(1, 40)) * MS // 4, draw(st.booleans()),
-                 start_ns=draw(st.integers(0, 30)) * MS, threads_yield=draw(st.sampled_from((1.0, 1.3))))
+                 start_ns=draw(st.integers(0, 30)) * MS,
+                 threads_yield=draw(st.sampled_from((1.0, 1.3))))
         )  # fmt: skip
     return ground, tasks
 

@@ -1,14 +1,16 @@
 """Xen's credit2 scheduler: every rule has a case that would come out otherwise without it."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from simulated import MS, S, cpus, credit2, cycle, host, idle_waits, runs, task, told
-from test_scheduler_credit import workloads
 
 from homenode.errors import HomenodeError
 from homenode.scheduler.codes import Happening, Kind
 from homenode.scheduler.credit2 import ARRANGEMENTS, run_queues
+from simulated import MS, S, cpus, credit2, cycle, host, idle_waits, runs, task, told
+from test_scheduler_credit import workloads
 
 
 def shares_of_time(engine):
@@ -33,7 +35,7 @@ def test_run_queues_have_sixteen_cpus_at_most_and_are_even():
 
 
 def test_an_unknown_arrangement_names_those_that_are_known():
-    with pytest.raises(HomenodeError, match="'chip'.*cpu, core, socket, node, all"):
+    with pytest.raises(HomenodeError, match=r"'chip'.*cpu, core, socket, node, all"):
         run_queues(host(), "chip")
 
 
@@ -82,7 +84,7 @@ def test_who_runs_goes_on_until_its_credit_is_that_of_the_next():
     engine = credit2(host(), [task(0), task(1)])
     engine.run(1 * S)
     starts = [time for time, *_ in runs(engine)]
-    lengths = [later - sooner for sooner, later in zip(starts[3:], starts[4:], strict=False)]
+    lengths = [later - sooner for sooner, later in pairwise(starts[3:])]
     assert min(lengths) >= 500_000
     assert max(lengths) <= 10 * MS
 
@@ -95,9 +97,7 @@ def test_nobody_is_preempted_before_the_rate_limit():
         engine.run(200 * MS)
         hog = runs(engine)
         lengths[limit] = min(
-            later[0] - sooner[0]
-            for sooner, later in zip(hog, hog[1:], strict=False)
-            if sooner[2] == 0
+            later[0] - sooner[0] for sooner, later in pairwise(hog) if sooner[2] == 0
         )
     assert lengths[5000] >= 5 * MS - 50_000
     assert lengths[0] < 1 * MS

@@ -6,8 +6,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from simulated import MS, S, cpus, credit, credit2, cycle, host, ideal, runs, task
-from test_scheduler_credit import workloads
 
 from homenode.drivers.capture import CaptureDriver
 from homenode.scheduler.agenda import FlatAgenda
@@ -15,6 +13,8 @@ from homenode.scheduler.codes import Happening, Kind
 from homenode.scheduler.credit import Credit
 from homenode.scheduler.tasks import Queue, Share, ground
 from homenode.scheduler.versions import credit_version
+from simulated import MS, S, cpus, credit, credit2, cycle, host, ideal, runs, task
+from test_scheduler_credit import workloads
 
 
 @given(st.lists(st.integers(0, 1 << 62)))

@@ -58,7 +58,7 @@ affinity = "pinned"
 
 
 def parsed(text=TEXT):
-    return scenario_file.parse(text, source="s.toml", host_of=lambda name: machine("8269cy").host)
+    return scenario_file.parse(text, source="s.toml", host_of=lambda _name: machine("8269cy").host)
 
 
 @pytest.fixture
@@ -150,22 +150,40 @@ def test_intervals_hold_the_mean_of_many_seeds_about_as_often_as_they_say():
 
 
 BAD = {
-    'scheduler = "credit 4.2"': ('scheduler = "credit 9"', r"s\.toml:24: compare\[0\]\.scheduler: .*no version '9'.*4\.2"),
-    'scheduler = "credit 4.18"': ('scheduler = "cfs"', r"s\.toml:30: .*no scheduler 'cfs'.*credit2"),
+    'scheduler = "credit 4.2"': (
+        'scheduler = "credit 9"',
+        r"s\.toml:24: compare\[0\]\.scheduler: .*no version '9'.*4\.2",
+    ),
+    'scheduler = "credit 4.18"': (
+        'scheduler = "cfs"',
+        r"s\.toml:30: .*no scheduler 'cfs'.*credit2",
+    ),
     "vcpus = 4": ("vcpus = 17", r"s\.toml:17: guest\[1\]\.vcpus: 17 are more than the 16 cpus"),
     'memory = "2GiB"': ('memory = "20GiB"', r"s\.toml:18: .*more than the 12 GiB"),
     'duration = "1s"': ('duration = "0s"', r"s\.toml:3: duration: has to be more than 0"),
     'run = "2ms"': ('run = "-2ms"', r"s\.toml:12: guest\[0\]\.run: not a time.*30ms"),
     'sleep = "6ms"': ('sleep = "0ms"', r"s\.toml:13: .*has to be more than 0"),
-    'work = "specjbb2005"': ('work = {gb_s = -1}', r"s\.toml:20: guest\[1\]\.work\.gb_s: a number from 0"),
+    'work = "specjbb2005"': (
+        "work = {gb_s = -1}",
+        r"s\.toml:20: guest\[1\]\.work\.gb_s: a number from 0",
+    ),
     'nodes = "1"': ('nodes = "2"', r"s\.toml:19: .*nodes"),
-    'affinity = "none"': ('affinity = "any"', r"s\.toml:25: .*one of as-is, none, soft, hard, pinned"),
+    'affinity = "none"': (
+        'affinity = "any"',
+        r"s\.toml:25: .*one of as-is, none, soft, hard, pinned",
+    ),
     "count = 2": ("count = 0", r"s\.toml:9: guest\[0\]\.count: not from 1"),
     "seeds = 2": ("seeds = []", r"s\.toml:5: seeds: not from 1"),
-    'name = "db"': ('name = "db"\nweight = -3', r"s\.toml:17: guest\[1\]\.weight: not from 1 to 65535"),
-    'affinity = "pinned"': ('afinity = "pinned"', r"s\.toml:35: .*no such key; did you mean 'affinity'"),
+    'name = "db"': (
+        'name = "db"\nweight = -3',
+        r"s\.toml:17: guest\[1\]\.weight: not from 1 to 65535",
+    ),
+    'affinity = "pinned"': (
+        'afinity = "pinned"',
+        r"s\.toml:35: .*no such key; did you mean 'affinity'",
+    ),
     'name = "pinned"': ('name = "soft"', "two are named 'soft'"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("right", BAD)
@@ -207,7 +225,7 @@ def test_the_command_prints_writes_and_draws(scenario, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "Beside first" in printed
     assert "web1" in printed
-    assert ET.fromstring(bars.read_text()).tag.endswith("svg")
+    assert ET.fromstring(bars.read_text()).tag.endswith("svg")  # noqa: S314 - our own
     rows = list(csv.DictReader(figures.read_text().splitlines()))
     assert len(rows) == 3 * 2 * 3
     assert {row["variant"] for row in rows} == {"free", "soft", "pinned"}

@@ -1,4 +1,4 @@
-"""``homenode simulate``: what would guests get done, by scheduler, affinity and placement?"""
+"""``homenode simulate``: what guests would get done, by scheduler, affinity and placement."""
 
 import argparse
 import sys
@@ -39,11 +39,11 @@ _EXAMPLES = """\
 changes for --what-if (all that are given make one variant, beside the first one):
 {changes}
 
---json prints {{"version": 1, "scenario", "host", "duration_s", "seeds": [int], "variants": [{{"name",
-"scheduler", "affinity", "memory", "policy", "keeper", "values", "guests": [{{"name", "vcpus",
-"values"}}]}}]}}; values are {{NAME: {{"mean", "margin"}}}}, margin is half of the 95 % confidence
-interval over the seeds (null with one). See docs/simulation.md for the names and their units, and
-for what the models cannot say.
+--json prints {{"version": 1, "scenario", "host", "duration_s", "seeds": [int], "variants":
+[{{"name", "scheduler", "affinity", "memory", "policy", "keeper", "values", "guests": [{{"name",
+"vcpus", "values"}}]}}]}}; values are {{NAME: {{"mean", "margin"}}}}, and margin is half of the
+95 % confidence interval over the seeds (null with one). docs/simulation.md has the names, their
+units, and what the models cannot say.
 """
 
 _MOST_FROM_COMMAND = 1000

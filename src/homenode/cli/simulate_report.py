@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from homenode.simulation.run import Recorded
     from homenode.simulation.scenario import Scenario, Variant
 
+_GUEST_HEADINGS = (
+    "Guest", "Done/s", "Work", "Cpu", "Waited", "Longest", "Moves/s", "Node moves/s", "Resident",
+    "Local", "Response",
+)  # fmt: skip
+
 _MOST_GUESTS = 40
 """Guests of a table for people; programs get all."""
 
@@ -61,7 +66,8 @@ def print_text(compared: "Comparison") -> None:
     """Print the comparison for people."""
     scenario = compared.scenario
     print(
-        f"{printable(scenario.name)}: {len(scenario.guests)} guests on {name_text(scenario.host.name)},"
+        f"{printable(scenario.name)}: {len(scenario.guests)} guests on"
+        f" {name_text(scenario.host.name)},"
         f" {format_time(scenario.duration_ns)} simulated, {len(scenario.seeds)} seeds\n"
     )
     first = compared.results[0]
@@ -92,8 +98,7 @@ def _scheduler(variant: "Variant") -> str:
 
 
 def _print_guests(compared: "Comparison", result: "VariantResult") -> None:
-    rows = [("Guest", "Done/s", "Work", "Cpu", "Waited", "Longest", "Moves/s", "Node moves/s",
-             "Resident", "Local", "Response")]  # fmt: skip
+    rows: list[tuple[str, ...]] = [_GUEST_HEADINGS]
     seconds = compared.scenario.duration_ns / 1e9
     rows += [_guest_row(guest, seconds) for guest in result.guests[:_MOST_GUESTS]]
     print(f"{printable(result.name)} ({_scheduler(result.variant)}):")

@@ -26,8 +26,9 @@ _RUN_STATE_BITS = 0x330
 _STATES = ("running", "runnable", "blocked", "offline")
 
 # The extra words hold these fields one after the other, of 32 bits unless they say how many, and
-# unsigned unless they say s. What xen/common/sched calls a unit is a vcpu: they differ only with
-# sched-gran=core. Loads are those of credit2, 2**18 for a vcpu that always runs.
+# unsigned unless they say s. Where there is one of 64 bits, the words are filled up to pairs. What
+# xen/common/sched calls a unit is a vcpu: they differ only with sched-gran=core. Loads are those
+# of credit2, 2**18 for a vcpu that always runs.
 _APART = "guest vcpu"
 _PACKED = "vcpu:16 guest:16"
 _DESCRIBED = {
@@ -48,7 +49,7 @@ _DESCRIBED = {
     0x22203: ("csched2:credit_burn", f"{_PACKED} credit:s32 budget_ns:s32 ran_ns:s32"),
     0x22205: ("csched2:tickle_check", f"{_PACKED} credit:s32 score:s32"),
     0x22206: ("csched2:tickle", "tickled:16"),
-    0x22207: ("csched2:credit_reset", f"{_PACKED} credit:s32 new_credit:s32 multiplier"),
+    0x22207: ("csched2:credit_reset", f"{_PACKED} credit:s32 new_credit:s32"),
     0x22208: ("csched2:sched_tasklet", ""),
     0x22209: ("csched2:update_load", ""),
     0x2220A: ("csched2:runq_assign", f"{_PACKED} runqueue:16"),
@@ -63,7 +64,7 @@ _DESCRIBED = {
     0x22210: ("csched2:load_check", "runqueue:16 other_runqueue:16 difference"),
     0x22211: ("csched2:load_balance", "load:64 other_load:64 runqueue:16 other_runqueue:16"),
     0x22213: ("csched2:picked_cpu", f"load:64 {_PACKED} runqueue:s16 picked:16"),
-    0x22214: ("csched2:runq_candidate", f"{_PACKED} tickled:s32 skipped credit:s32"),
+    0x22214: ("csched2:runq_candidate", f"{_PACKED} tickled:s32 credit:s32"),
     0x22215: ("csched2:schedule", "of_cpu:16 runqueue:16 tasklet:8 idle:8 smt_idle:8 tickled:8"),
     0x22216: ("csched2:ratelimit", f"{_PACKED} ran_ns"),
     0x22217: ("csched2:runq_cand_check", _PACKED),
@@ -113,6 +114,14 @@ def _layout(description: str) -> tuple[_Field, ...]:
 
 _LAYOUTS = {event: _layout(description) for event, (_, description) in _DESCRIBED.items()}
 _LAYOUT_OF_RUN_STATE = _layout(_PACKED)
+
+
+def _width(fields: tuple[_Field, ...]) -> int:
+    # Words that hold the fields, as a C compiler lays them out.
+    if not fields:
+        return 0
+    widest = max(32, *(field.bits for field in fields))
+    return -(-(fields[-1].at + fields[-1].bits) // widest) * widest // 32
 
 
 def _fields(event: int) -> tuple[_Field, ...]:
@@ -171,8 +180,8 @@ def parse(content: bytes, *, mhz: int, source: str = "xentrace") -> Iterator[Rec
     ``cpu_mhz``. Xen has measured it, so it is to be rounded. In the lab's exact time it is 1000:
     there the counter is qemu's virtual time in ns.
 
-    Raises `ParseError` for what is no trace, ends amid a record, has words missing, or tells of
-    lost records.
+    Raises `ParseError` for what is no trace, ends amid a record, tells of lost records, or has
+    an event that is known here with other words than those of Xen 4.17.
     """
     found: list[Record] = []
     cpu = -1
@@ -189,10 +198,11 @@ def parse(content: bytes, *, mhz: int, source: str = "xentrace") -> Iterator[Rec
             raise ParseError(
                 f"byte {begin}: records were lost", source=source, hint="trace with larger buffers"
             )
-        elif any(field.at + field.bits > 32 * len(words) for field in _fields(event)):
+        elif (fields := _fields(event)) and len(words) != _width(fields):
             raise ParseError(
-                f"byte {begin}: event {event:#x}: has {len(words)} words, which is too few",
+                f"byte {begin}: event {event:#x} has {len(words)} words, not {_width(fields)}",
                 source=source,
+                hint="is this a trace of Xen 4.17?",
             )
         elif stamp is not None:
             found.append(Record(stamp * 1000 // mhz, cpu, event, words))

@@ -91,7 +91,11 @@ def run_queues(ground: Ground, arrangement: str) -> tuple[int, ...]:
 
 
 class Credit2(Engine):
-    """A host under credit2; `arrangement` is ``credit2_runqueue``."""
+    """A host under credit2; `arrangement` is ``credit2_runqueue``.
+
+    `resets_late` is how it was in Xen 4.17: credits are given anew only where the vcpu that is
+    next has none and nobody before it in the queue was passed over, and credits have no floor.
+    """
 
     def __init__(
         self,
@@ -103,12 +107,15 @@ class Credit2(Engine):
         arrangement: str = "socket",
         ratelimit_us: int = 1000,
         power_savings: bool = False,
+        resets_late: bool = False,
         seed: int = 0,
         record: bool = False,
     ) -> None:
         Engine.__init__(self, ground, tasks, shares, queues, seed=seed, record=record)
         self.ratelimit = ratelimit_us * 1000
         self.power_savings = power_savings
+        self.resets_late = resets_late
+        self.skipped = 0
         of_cpu = run_queues(ground, arrangement)
         count = max(of_cpu, default=-1) + 1
         self.run_queue_count = count
@@ -330,7 +337,7 @@ class Credit2(Engine):
         guest = self.guest[vcpu]
         returns = self.cap[guest] and self.budget[vcpu] > 0
         if returns:
-            # unit_return_budget
+            # What is left goes back: unit_return_budget.
             self.guest_budget[guest] += self.budget[vcpu]
             self.budget[vcpu] = 0
         if self.delayed_add[vcpu] and self.is_runnable(vcpu):
@@ -486,7 +493,9 @@ class Credit2(Engine):
         weight = self.own_weight[vcpu]
         self.residual[vcpu] = spent % weight
         credit = self.credit[vcpu] - spent // weight
-        self.credit[vcpu] = credit if credit > CREDIT_MIN else CREDIT_MIN
+        if credit < CREDIT_MIN and not self.resets_late:
+            credit = CREDIT_MIN
+        self.credit[vcpu] = credit
         if self.cap[self.guest[vcpu]]:
             self.budget[vcpu] -= delta
         self.burnt_at[vcpu] = self.now
@@ -497,8 +506,8 @@ class Credit2(Engine):
         if self.recording:
             self.note(_RESET, cpu, vcpu)
         more = CREDIT_INIT
-        if self.credit[vcpu] == CREDIT_MIN:
-            more += CREDIT_INIT
+        if self.credit[vcpu] <= CREDIT_MIN:
+            more += CREDIT_INIT * (-self.credit[vcpu] // CREDIT_INIT)
         at = self.member_first[rqd]
         while at >= 0:
             own = self.processor[at]
@@ -630,7 +639,7 @@ class Credit2(Engine):
             self.processor[vcpu] = cpu
 
     def _migrate(self, vcpu: int, rqd: int) -> None:
-        # migrate()
+        # As migrate() of credit2.c has it.
         if self.recording:
             self.note(_MOVE, self.after_start(rqd), vcpu)
         if self.scheduled[vcpu]:
@@ -724,7 +733,7 @@ class Credit2(Engine):
             pull = self.member_next[pull]
 
     def _consider(self, own: int, other: int, push: int, pull: int) -> None:
-        # consider()
+        # As consider() of credit2.c has it.
         shifted = 0
         if push >= 0:
             shifted += self.own_average[push]
@@ -777,6 +786,8 @@ class Credit2(Engine):
         head = self.rqd_first[rqd]
         if head >= 0 and self.credit[head] > top:
             top = self.credit[head]
+        if self.resets_late:
+            top = self.credit[chosen] if self.skipped == 0 else 1
         if top <= 0:
             self._reset_credit(cpu, chosen)
             self._balance_load(cpu)
@@ -792,6 +803,7 @@ class Credit2(Engine):
         # runq_candidate
         chosen = -1
         yields = 0
+        self.skipped = 0
         if current >= 0:
             yields = self.yields[current]
             self.yields[current] = 0
@@ -812,6 +824,7 @@ class Credit2(Engine):
                     ):
                         chosen = at
                     return chosen
+            self.skipped += 1
             at = following
         return chosen
 

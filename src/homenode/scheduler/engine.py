@@ -58,7 +58,7 @@ class Engine:
     serve. `seed` gives all that is random. With `record`, `happenings` tells what happened.
     """
 
-    def __init__(  # noqa: PLR0915 - every array is made once, here
+    def __init__(
         self,
         ground: Ground,
         tasks: Sequence[Task],
@@ -370,7 +370,7 @@ class Engine:
         self.told_count += 1
 
     def schedule(self, cpu: int) -> None:
-        """Let a cpu choose what it runs: schedule() of xen/common/sched/core.c."""
+        """Let a cpu choose what it runs: schedule of xen/common/sched/core.c."""
         previous = self.running[cpu]
         self._charge(cpu)
         vcpu = self.do_schedule(cpu)

@@ -12,7 +12,7 @@ from homenode.placement.policies import DEFAULT
 from homenode.scheduler.codes import Kind
 from homenode.scheduler.memory import Appetite
 from homenode.scheduler.tasks import Ground, Queue, Share, Task, ground
-from homenode.simulation.scenario import Change, GuestPlan, Scenario, Variant
+from homenode.simulation.scenario import AffinityKind, Change, GuestPlan, Scenario, Variant
 
 _START_WITHIN_NS = 30_000_000
 
@@ -165,22 +165,29 @@ def _settled(
         memory = _evenly(NodeMap(node.id for node in host.nodes if node.present_kib != 0))
     of_node = dict(memory)
     shares = tuple(of_node.get(node.id, 0.0) for node in host.nodes)
-    cpus = host.cpus_of(home) & scenario.cpus
-    if not cpus and kind in ("soft", "hard", "pinned"):
-        raise HomenodeError(f"{guest.name!r}: its home {home} has none of the cpus {scenario.cpus}")
+    hard, soft = _masks(scenario, guest, kind, home)
+    return Settled(home, shares, hard, soft)
+
+
+def _masks(
+    scenario: Scenario, guest: GuestPlan, kind: AffinityKind, home: NodeMap
+) -> tuple[tuple[CpuMap, ...], tuple[CpuMap, ...]]:
+    # Hard and soft affinity of each vcpu.
     anywhere = (scenario.cpus,) * guest.vcpus
     if kind == "as-is" and guest.masks:
         hard = tuple((mask.hard & scenario.cpus) or scenario.cpus for mask in guest.masks)
-        return Settled(home, shares, hard, tuple(mask.soft for mask in guest.masks))
+        return hard, tuple(mask.soft for mask in guest.masks)
+    if kind in ("as-is", "none"):
+        return anywhere, anywhere
+    cpus = scenario.host.cpus_of(home) & scenario.cpus
+    if not cpus:
+        raise HomenodeError(f"{guest.name!r}: its home {home} has none of the cpus {scenario.cpus}")
     if kind == "soft":
-        return Settled(home, shares, anywhere, (cpus,) * guest.vcpus)
+        return anywhere, (cpus,) * guest.vcpus
     if kind == "hard":
-        return Settled(home, shares, (cpus,) * guest.vcpus, anywhere)
-    if kind == "pinned":
-        listed = list(cpus)
-        pins = tuple(CpuMap([listed[at % len(listed)]]) for at in range(guest.vcpus))
-        return Settled(home, shares, pins, anywhere)
-    return Settled(home, shares, anywhere, anywhere)
+        return (cpus,) * guest.vcpus, anywhere
+    listed = list(cpus)
+    return tuple(CpuMap([listed[at % len(listed)]]) for at in range(guest.vcpus)), anywhere
 
 
 def _tasks(

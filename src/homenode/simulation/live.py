@@ -42,7 +42,7 @@ scheduler NAME         credit VERSION, credit2 RUNQUEUE, ideal
 keeper                 let homenode keep hold guests at home"""
 
 
-def scenario_of(
+def scenario_of(  # noqa: PLR0913 - what is assumed is named
     host: Host,
     before: Sequence[Guest],
     after: Sequence[Guest],
@@ -60,7 +60,14 @@ def scenario_of(
     """
     first = {guest.uuid or guest.name: guest for guest in before}
     guests = tuple(
-        _plan(host, first.get(guest.uuid or guest.name), guest, seconds, kind, assume_busy)
+        _plan(
+            host,
+            guest,
+            _share(first.get(guest.uuid or guest.name), guest, seconds)
+            if assume_busy is None
+            else assume_busy,
+            kind,
+        )
         for guest in after
         if guest.state == "running" and guest.vcpus
     )
@@ -79,17 +86,9 @@ def _scheduler(host: Host) -> SchedulerChoice:
     return scheduler_choice("credit" if named == "credit" else "credit2")
 
 
-def _plan(
-    host: Host,
-    before: Guest | None,
-    guest: Guest,
-    seconds: float,
-    kind: Work | None,
-    assume_busy: float | None,
-) -> GuestPlan:
+def _plan(host: Host, guest: Guest, share: float, kind: Work | None) -> GuestPlan:
     masks = tuple(Masked(vcpu.hard, vcpu.soft) for vcpu in guest.vcpus)
     memory = _memory(host, guest)
-    share = assume_busy if assume_busy is not None else _share(before, guest, seconds)
     nodes = NodeMap(node for node, _ in memory)
     return GuestPlan(
         guest.name,
@@ -105,8 +104,8 @@ def _plan(
 
 def _memory(host: Host, guest: Guest) -> tuple[tuple[int, float], ...]:
     known = guest.memory_by_node
-    if known is not None and sum(known.kib.values()):
-        total = sum(known.kib.values())
+    total = 0 if known is None else sum(known.kib.values())
+    if known is not None and total:
         return tuple((node, kib / total) for node, kib in sorted(known.kib.items()) if kib)
     nodes = guest.node_affinity
     if not nodes:

@@ -14,6 +14,10 @@ from homenode.simulation.arranging import Arrangement, arrange
 from homenode.simulation.keeping import Keeping
 from homenode.simulation.scenario import Scenario, SchedulerChoice, Variant
 
+RATELIMIT_US = 1000
+SLICE_MS = 30
+"""Xen's defaults: sched_ratelimit_us, sched_credit_tslice_ms."""
+
 EPOCH_NS = 10_000_000
 """How often paces follow what is used of controllers and links: as often as credit ticks."""
 
@@ -44,8 +48,11 @@ class GuestOutcome(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What came of a run; `busy` is the share of all cpus' time, `fairness` Jain's index of what
-    guests that had to wait got, each by its weight."""
+    """What came of a run.
+
+    `busy` is the share of all cpus' time, `fairness` Jain's index of what guests that had to wait
+    got, each by its weight.
+    """
 
     variant: str
     seed: int
@@ -70,17 +77,29 @@ def engine_for(
     choice: SchedulerChoice, arranged: Arrangement, seed: int, *, record: bool = False
 ) -> Engine:
     """Return the simulator of a scheduler."""
-    given = (arranged.ground, arranged.tasks, arranged.shares, arranged.queues)
+    ground, tasks, shares, queues = (
+        arranged.ground,
+        arranged.tasks,
+        arranged.shares,
+        arranged.queues,
+    )
     options = dict(choice.options)
+    ratelimit_us = options.get("ratelimit_us", RATELIMIT_US)
     if choice.kind == "credit":
         version = credit_version(choice.variant)
         if "idle_first" in options:
-            version = version._replace(tickles_idle_first=bool(options.pop("idle_first")))
-        return Credit(*given, version=version, seed=seed, record=record, **options)
-    options = {name: value for name, value in options.items() if name == "ratelimit_us"}
+            version = version._replace(tickles_idle_first=bool(options["idle_first"]))
+        return Credit(
+            ground, tasks, shares, queues, version=version, seed=seed, record=record,
+            ratelimit_us=ratelimit_us, slice_ms=options.get("slice_ms", SLICE_MS),
+            migration_delay_us=options.get("migration_delay_us", 0),
+        )  # fmt: skip
     if choice.kind == "credit2":
-        return Credit2(*given, arrangement=choice.variant, seed=seed, record=record, **options)
-    return Ideal(*given, seed=seed, record=record)
+        return Credit2(
+            ground, tasks, shares, queues, arrangement=choice.variant, seed=seed, record=record,
+            ratelimit_us=ratelimit_us,
+        )  # fmt: skip
+    return Ideal(ground, tasks, shares, queues, seed=seed, record=record)
 
 
 def run(
@@ -118,7 +137,7 @@ def run(
         if progress is not None:
             progress(now / end)
     after = _Counters.of(engine)
-    outcome = _outcome(scenario, variant, seed, arranged, before or after, after)
+    outcome = _outcome(variant, seed, arranged, before or after, after)
     return Recorded(outcome, arranged, engine.happenings() if record else [])
 
 
@@ -191,7 +210,6 @@ class _Counters(NamedTuple):
 
 
 def _outcome(
-    scenario: Scenario,
     variant: Variant,
     seed: int,
     arranged: Arrangement,

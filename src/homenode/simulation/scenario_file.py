@@ -272,7 +272,7 @@ def _nodes(table: Table, host: Host) -> NodeMap | None:
     return nodes
 
 
-def _doing(table: Table) -> Doing:
+def _doing(table: Table) -> Doing:  # noqa: PLR0911 - one for each kind
     random = table.flag("random", default=True)
     run = _time(table, "run", default=0)
     if table.flag("idle", default=False):

@@ -26,6 +26,11 @@ def stretches(recorded: Recorded, begin: int, end: int) -> Iterator[Ran]:
         for guest in arranged.guests
         for number in range(guest.vcpus)
     ]
+
+    def ran(cpu: int, since: int, to: int, vcpu: int) -> Ran:
+        share = arranged.appetites[vcpu].shares[arranged.ground.node[cpu]]
+        return Ran(cpu, since, to, vcpu, names[vcpu], share)
+
     runs: dict[int, tuple[int, int]] = {}
     for time, what, cpu, vcpu in recorded.happenings:
         if what != Happening.RUN:
@@ -33,16 +38,10 @@ def stretches(recorded: Recorded, begin: int, end: int) -> Iterator[Ran]:
         if time > end:
             break
         if cpu in runs:
-            since, ran = runs.pop(cpu)
+            since, who = runs.pop(cpu)
             if time > begin:
-                yield _ran(recorded, names, cpu, since, time, ran)
+                yield ran(cpu, since, time, who)
         if vcpu >= 0:
             runs[cpu] = time, vcpu
-    for cpu, (since, ran) in runs.items():
-        yield _ran(recorded, names, cpu, since, end, ran)
-
-
-def _ran(recorded: Recorded, names: list[str], cpu: int, since: int, to: int, vcpu: int) -> Ran:
-    arranged = recorded.arrangement
-    share = arranged.appetites[vcpu].shares[arranged.ground.node[cpu]]
-    return Ran(cpu, since, to, vcpu, names[vcpu], share)
+    for cpu, (since, who) in runs.items():
+        yield ran(cpu, since, end, who)
