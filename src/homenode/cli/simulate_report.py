@@ -133,8 +133,12 @@ def _guest_row(guest: "GuestResult", seconds: float) -> tuple[str, ...]:
 def _with_margin(one: "Estimate | None") -> str:
     if one is None:
         return "-"
-    margin = "" if one.margin is None else f" ±{one.margin:.2g}"
+    margin = "" if one.margin is None else f" ±{_two_digits(one.margin)}"
     return f"{one.mean:.4g}{margin}"
+
+
+def _two_digits(value: float) -> str:
+    return f"{float(f'{value:.2g}'):g}"
 
 
 def _plain(one: "Estimate | None") -> str:
@@ -175,15 +179,15 @@ def write_bars(path: str, compared: "Comparison") -> None:
         for result in compared.results:
             values = result.values if at is None else _named(result, compared, at)
             if (one := values.get(name)) is not None:
-                margin = "" if one.margin is None else f" ±{one.margin:.2g}"
-                drawn.append(
-                    Bar(result.name, one.mean, one.margin, words.format(one.mean) + margin)
-                )
+                told = words.format(one.mean)
+                if one.margin is not None:
+                    told += f" ±{_two_digits(one.margin * (100 if '%' in words else 1))}"
+                drawn.append(Bar(result.name, one.mean, one.margin, told))
         return Panel(title, tuple(drawn))
 
     panels = [
         panel("Work done, cpus' worth", "work", "{:.3g}"),
-        panel("Locality", "locality", "{:.0%}"),
+        panel("Locality", "locality", "{:.1%}"),
     ]
     for at, guest in enumerate(compared.scenario.guests[:_MOST_GUESTS]):
         if guest.doing.kind != Kind.IDLE:

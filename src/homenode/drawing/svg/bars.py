@@ -59,17 +59,17 @@ def written(root: ET.Element) -> str:
 
 def bars(title: str, panels: Sequence[Panel]) -> str:
     """Return the SVG document."""
-    rows = sum(len(panel.bars) + 2 for panel in panels)
+    height = MARGIN + 44.0 + sum(8 + len(panel.bars) * (_BAR + 4) + 2 * LINE for panel in panels)
     words = "; ".join(
         f"{panel.title}: " + ", ".join(f"{bar.name} {bar.words}" for bar in panel.bars)
         for panel in panels
     )
-    root, canvas = picture(title, words, MARGIN * 3 + rows * (_BAR + 4))
+    root, canvas = picture(title, words, height)
     y = MARGIN + 44.0
     for panel in panels:
         canvas.text(MARGIN, y, panel.title, "text head")
         y += 8
-        y = _draw_panel(canvas, panel, y) + LINE
+        y = _draw_panel(canvas, panel, y) + 2 * LINE
     return written(root)
 
 
