@@ -111,6 +111,7 @@ class Engine:
         self.speed = flat.reals(cpus, 1.0)
         self.done_at = flat.integers(cpus, -1)
         self.timer_at = flat.integers(cpus, -1)
+        self.armed = flat.integers(cpus, -1)
         self.is_told = flat.integers(cpus)
         self.told = flat.integers(cpus)
         self.told_first = 0
@@ -375,12 +376,12 @@ class Engine:
         self._charge(cpu)
         vcpu = self.do_schedule(cpu)
         if self.slice_ns >= 0:
-            at = self.now + self.slice_ns
-            self.timer_at[cpu] = at
-            self.agenda.push(at << 20 | 3 << 16 | cpu)
+            self.timer_at[cpu] = self.now + self.slice_ns
         else:
             self.timer_at[cpu] = -1
         if vcpu == previous:
+            if vcpu >= 0 and (self.done_at[cpu] < 0 or self.done_at[cpu] > self.timer_at[cpu]):
+                self._arm(cpu)
             return
         now = self.now
         if self.recording:
@@ -446,6 +447,7 @@ class Engine:
             speed = speed * self.crowd[vcpu * (self.threads + 1) + self.core_busy[self.core[cpu]]]
         self.speed[cpu] = speed
         if self.kind[vcpu] == _SPIN:
+            self._arm(cpu)
             return
         need = self.remaining[vcpu] / speed
         at = flat.whole(need)
@@ -453,7 +455,16 @@ class Engine:
             at += 1
         at += self.now
         self.done_at[cpu] = at
+        if at > self.timer_at[cpu]:
+            self._arm(cpu)
         self.post(at, _DONE, cpu)
+
+    def _arm(self, cpu: int) -> None:
+        # Nearly all time slices end before their time, with the work: their timers are spared.
+        at = self.timer_at[cpu]
+        if at >= 0 and self.armed[cpu] != at:
+            self.armed[cpu] = at
+            self.agenda.push(at << 20 | 3 << 16 | cpu)
 
     def _charge(self, cpu: int) -> None:
         # Write down what has been run since the last time.

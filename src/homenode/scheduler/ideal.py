@@ -36,6 +36,7 @@ class Ideal(Engine):
         self.last = flat.integers(self.nodes, -1)
         self.next_in = flat.integers(self.vcpus, -1)
         self.queued = flat.integers(self.vcpus)
+        self.waiting = 0
         self.idle = flat.bits(self.words)
         for cpu in range(self.cpus):
             self.idle[cpu >> 6] |= self.bit[cpu]
@@ -145,6 +146,7 @@ class Ideal(Engine):
             self.next_in[self.last[node]] = vcpu
         self.last[node] = vcpu
         self.queued[vcpu] = 1
+        self.waiting += 1
 
     def _dequeue(self, vcpu: int) -> None:
         node = self.home[vcpu]
@@ -160,6 +162,7 @@ class Ideal(Engine):
         if self.last[node] == vcpu:
             self.last[node] = before
         self.queued[vcpu] = 0
+        self.waiting -= 1
 
     def do_schedule(self, cpu: int) -> int:
         """Take who waits longest, at home first; or who runs elsewhere and is at home here."""
@@ -180,7 +183,7 @@ class Ideal(Engine):
             if self.queued[promised]:
                 return self._start(cpu, promised)
         node = self.node[cpu]
-        for _ in range(self.nodes):
+        for _ in range(self.nodes if self.waiting > 0 else 0):
             vcpu = self._first_that_may(node, cpu)
             if vcpu >= 0:
                 return self._start(cpu, vcpu)
