@@ -9,7 +9,8 @@ NOVA := .venv-nova
 NOVA_VERSION := 34.0.0
 NOVA_READY := $(NOVA)/.ready-$(NOVA_VERSION)
 
-.PHONY: help demo test test-xen test-kvm proof proof-keeper lint format bench wheel clean
+.PHONY: help demo test test-xen test-kvm proof proof-keeper proof-simulator compiled lint format \
+  bench wheel clean
 
 help:
 	@echo "make demo   place eight guests on a simulated two-socket host, and explain"
@@ -19,6 +20,8 @@ help:
 	@echo "make test-kvm  tests on a real libvirt and QEMU, in a Linux booted under qemu"
 	@echo "make proof  stock xl and libvirt beside homenode, on these: prints the tables of docs/proof.md"
 	@echo "make proof-keeper  the keeper on these, and killed on these; an hour or two"
+	@echo "make proof-simulator  the simulator beside published tables and a real Xen's traces"
+	@echo "make compiled  the compiled build of the simulators, in build/compiled (needs a C compiler)"
 	@echo "make bench  measure the search, the command, and virtual nodes beside OpenStack Nova"
 	@echo "            (fetches it, 400 MB; prints ratios, fails nothing)"
 	@echo "make wheel  build the wheel into dist/"
@@ -54,6 +57,17 @@ proof-keeper: $(READY)
 	$(BIN)/python -m proof.keeper_kills
 	$(BIN)/python -m proof.keeper_table
 
+proof-simulator: $(READY)
+	$(BIN)/python -m proof.published
+	$(BIN)/python -m proof.schedules_simulated
+
+# Beside the source, which stays as it is: what is compiled would be taken in its place.
+compiled: $(READY)
+	rm -rf build/compiled && mkdir -p build/compiled
+	cp -r src setup.py pyproject.toml README.md LICENSE packaging build/compiled/
+	rm -rf build/compiled/src/*.egg-info
+	cd build/compiled && HOMENODE_COMPILED=1 $(abspath $(BIN))/python setup.py -q build_ext --inplace
+
 proof: $(READY)
 	$(BIN)/python -m proof.table
 	$(BIN)/python -m proof.kvm_table
@@ -81,6 +95,7 @@ bench: $(READY) $(NOVA_READY)
 	$(BIN)/python bench/startup.py
 	$(BIN)/python bench/keeper.py
 	-$(BIN)/python bench/keeper_here.py
+	-$(MAKE) compiled && $(BIN)/python bench/simulator.py --compiled build/compiled/src
 	$(BIN)/python bench/virtual.py --nova $(NOVA)/bin/python
 
 wheel: $(READY)

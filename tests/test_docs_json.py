@@ -45,6 +45,7 @@ def documents(tmp_path, monkeypatch, capsys):
     found = json.loads(capsys.readouterr().out)
     main(["keep", "-c", "sim:small", "--once", "--dry-run", "--json"])
     event = json.loads(capsys.readouterr().out.splitlines()[0])
+    simulated = run("simulate", "--now", "--busy", "1", "--duration", "100ms", "--seeds", "1")
     return {
         "decision": decision,
         "share": decision["memory"][0],
@@ -57,6 +58,8 @@ def documents(tmp_path, monkeypatch, capsys):
         "explained": run("explain", "web"),
         "finding": found["findings"][0],
         "snapshot": run("topology"),
+        "simulated": simulated,
+        "variant": simulated["variants"][0],
         "diagnosis": run("doctor")["findings"][0],
         "event": event,
         "look": run("top", "--once", "--interval", "0.1"),
