@@ -178,7 +178,7 @@ class Capture:
             version = credit_version(CREDIT_VERSION)
             engine = Credit(self.floor, tasks, shares, version=version, seed=seed, record=True)
         else:
-            engine = Credit2(self.floor, tasks, shares, seed=seed, record=True, resets_late=True)
+            engine = Credit2(self.floor, tasks, shares, seed=seed, record=True)
         engine.begin()
         for number, vcpu in enumerate(self.vcpus):
             # Which cpu Xen had for it first follows from what ran before. The first call brings it

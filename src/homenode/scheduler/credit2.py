@@ -91,11 +91,7 @@ def run_queues(ground: Ground, arrangement: str) -> tuple[int, ...]:
 
 
 class Credit2(Engine):
-    """A host under credit2; `arrangement` is ``credit2_runqueue``.
-
-    `resets_late` is how it was in Xen 4.17: credits are given anew only where the vcpu that is
-    next has none and nobody before it in the queue was passed over, and credits have no floor.
-    """
+    """A host under credit2; `arrangement` is ``credit2_runqueue``."""
 
     def __init__(
         self,
@@ -107,15 +103,12 @@ class Credit2(Engine):
         arrangement: str = "socket",
         ratelimit_us: int = 1000,
         power_savings: bool = False,
-        resets_late: bool = False,
         seed: int = 0,
         record: bool = False,
     ) -> None:
         Engine.__init__(self, ground, tasks, shares, queues, seed=seed, record=record)
         self.ratelimit = ratelimit_us * 1000
         self.power_savings = power_savings
-        self.resets_late = resets_late
-        self.skipped = 0
         of_cpu = run_queues(ground, arrangement)
         count = max(of_cpu, default=-1) + 1
         self.run_queue_count = count
@@ -493,9 +486,7 @@ class Credit2(Engine):
         weight = self.own_weight[vcpu]
         self.residual[vcpu] = spent % weight
         credit = self.credit[vcpu] - spent // weight
-        if credit < CREDIT_MIN and not self.resets_late:
-            credit = CREDIT_MIN
-        self.credit[vcpu] = credit
+        self.credit[vcpu] = credit if credit > CREDIT_MIN else CREDIT_MIN
         if self.cap[self.guest[vcpu]]:
             self.budget[vcpu] -= delta
         self.burnt_at[vcpu] = self.now
@@ -506,8 +497,8 @@ class Credit2(Engine):
         if self.recording:
             self.note(_RESET, cpu, vcpu)
         more = CREDIT_INIT
-        if self.credit[vcpu] <= CREDIT_MIN:
-            more += CREDIT_INIT * (-self.credit[vcpu] // CREDIT_INIT)
+        if self.credit[vcpu] == CREDIT_MIN:
+            more += CREDIT_INIT
         at = self.member_first[rqd]
         while at >= 0:
             own = self.processor[at]
@@ -786,8 +777,6 @@ class Credit2(Engine):
         head = self.rqd_first[rqd]
         if head >= 0 and self.credit[head] > top:
             top = self.credit[head]
-        if self.resets_late:
-            top = self.credit[chosen] if self.skipped == 0 else 1
         if top <= 0:
             self._reset_credit(cpu, chosen)
             self._balance_load(cpu)
@@ -803,7 +792,6 @@ class Credit2(Engine):
         # runq_candidate
         chosen = -1
         yields = 0
-        self.skipped = 0
         if current >= 0:
             yields = self.yields[current]
             self.yields[current] = 0
@@ -824,7 +812,6 @@ class Credit2(Engine):
                     ):
                         chosen = at
                     return chosen
-            self.skipped += 1
             at = following
         return chosen
 
