@@ -426,4 +426,7 @@ def test_nobody_waits_for_more_than_a_tick_while_a_cpu_idles(workload, version, 
     tasks = [one._replace(hard=everywhere) for one in tasks]
     engine = credit(ground, tasks, version=version, seed=seed)
     engine.run(100 * MS)
-    assert max(idle_waits(engine, tasks)) <= 11 * MS
+    # Since 4.18 an idle cpu may have looked for work too lately. Then whoever runs where work waits
+    # is sent to it at a tick; if it was not active, at the one after.
+    ticks = 2 if version == "4.18" else 1
+    assert max(idle_waits(engine, tasks)) <= ticks * 10 * MS + 1 * MS

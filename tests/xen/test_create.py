@@ -119,7 +119,13 @@ def test_an_interrupted_creation_leaves_nothing(lab, number):
     status = int(result.stdout.split()[-1])
     if number == "TERM":
         assert status in (0, 130)
-    assert guests(lab) == ([] if status else ["slow"])
+    left = guests(lab)
+    if left:
+        # It was built before the signal came: on a busy machine xl is not asked often enough.
+        assert left == ["slow"]
+        assert sum(pages_of(lab, id_of(lab, "slow")).values()) == 900 << 8
+    else:
+        assert status
     assert len(homenode(lab, "claims")["claims"]) == len(guests(lab))
 
 
