@@ -103,10 +103,7 @@ def idle_waits(engine, tasks):
         elif what in (Happening.BLOCK, Happening.PARK):
             waiting.discard(vcpu)
         elif what == Happening.RUN:
-            before = running[cpu]
             running[cpu] = vcpu
-            if before >= 0 and before not in running.values() and engine.ready[before]:
-                pass
         on = {who for who in running.values() if who >= 0}
         for who in range(len(tasks)):
             idles = any(running[at] < 0 and tasks[who].hard >> at & 1 for at in range(engine.cpus))
