@@ -3,6 +3,8 @@
 import csv
 import json
 import re
+import subprocess
+import sys
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -130,6 +132,16 @@ def test_all_variants_and_seeds_run_and_are_estimated():
     assert soft.values["work"].mean > free.values["work"].mean
     again = compare(parsed(), workers=1)
     assert again.outcomes == compared.outcomes
+
+
+def test_a_script_that_is_not_guarded_against_its_import_runs_once(scenario, tmp_path):
+    script = tmp_path / "homenode-here"
+    script.write_text("from homenode.cli.main import console\nconsole()\n")
+    asked = [sys.executable, script, "simulate", scenario, "--workers", "2", "--json"]
+    ran = subprocess.run(asked, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert len(json.loads(ran.stdout)["variants"]) == 3
+    assert ran.stderr == ""
 
 
 def test_an_estimate_has_the_interval_of_student():

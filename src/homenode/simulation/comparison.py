@@ -1,6 +1,7 @@
 """All variants with all seeds, on all cores, and what they differ in."""
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -100,13 +101,29 @@ def _runner(
         yield ((at, _run((scenario, *one))) for at, one in enumerate(wanted))
         return
     # A fork would take along threads that a progress bar has.
-    with ProcessPoolExecutor(count, mp_context=get_context("forkserver")) as pool:
-        futures = {pool.submit(_run, (scenario, *one)): at for at, one in enumerate(wanted)}
+    context = get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    with ProcessPoolExecutor(count, mp_context=context) as pool:
+        with _main_hidden():
+            futures = {pool.submit(_run, (scenario, *one)): at for at, one in enumerate(wanted)}
         try:
             yield ((futures[future], future.result()) for future in as_completed(futures))
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+@contextmanager
+def _main_hidden() -> Iterator[None]:
+    # Python imports the main module in every worker, and so runs a script that is not guarded
+    # against that. Nothing of it is needed there.
+    namespace: dict[str, object] = vars(sys.modules["__main__"])
+    hidden = {name: namespace.pop(name) for name in ("__file__", "__spec__") if name in namespace}
+    namespace["__spec__"] = None
+    try:
+        yield
+    finally:
+        namespace.update(hidden)
 
 
 def _run(asked: tuple[Scenario, Variant, int]) -> Outcome:
