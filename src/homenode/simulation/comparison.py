@@ -118,7 +118,8 @@ def _main_hidden() -> Iterator[None]:
     # Python imports the main module in every worker, and so runs a script that is not guarded
     # against that. Nothing of it is needed there.
     namespace: dict[str, object] = vars(sys.modules["__main__"])
-    hidden = {name: namespace.pop(name) for name in ("__file__", "__spec__") if name in namespace}
+    names = [name for name in ("__file__", "__spec__") if name in namespace]
+    hidden: dict[str, object] = {name: namespace.pop(name) for name in names}
     namespace["__spec__"] = None
     try:
         yield
