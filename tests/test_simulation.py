@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -369,6 +370,35 @@ def test_the_keeper_brings_guests_home():
     assert wandering.residency < 0.9
     assert kept.residency > wandering.residency
     assert NodeMap([0, 1]) == made.host.node_map
+
+
+@pytest.mark.parametrize(
+    ("asked", "complaint"),
+    [
+        (["--duration", "3000min"], "longer than"),
+        (["--duration", "0s"], "more than 0"),
+        (["--svg", "/nonexistent/bars.svg"], "cannot be written"),
+        (["--csv", "/nonexistent/runs.csv"], "cannot be written"),
+        (["--now"], "either a scenario or --now"),
+        (["--variant", "nobody", "--timeline", "-"], "no variant 'nobody'"),
+        (["--seeds", "0"], "not a number from 1"),
+    ],
+)
+def test_options_that_cannot_be_are_refused_before_anything_runs(
+    asked, complaint, scenario, capsys
+):
+    assert main(["simulate", str(scenario), *asked]) == 2
+    said = capsys.readouterr().err
+    assert complaint in said
+    assert said.count("\n") == 1
+
+
+def test_files_in_which_no_time_passes_need_to_be_told_how_busy_guests_are(capsys):
+    capture = Path(__file__).parent / "data" / "xen-captures" / "n4" / "guests"
+    asked = ["simulate", "-c", f"capture:{capture}", "--now", "--duration", "50ms", "--seeds", "1"]
+    assert main(asked) == 2
+    assert "--busy" in capsys.readouterr().err
+    assert main([*asked, "--busy", "1"]) == 0
 
 
 def test_what_is_known_is_listed(capsys):

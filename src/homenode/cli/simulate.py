@@ -1,6 +1,7 @@
 """``homenode simulate``: what guests would get done, by scheduler, affinity and placement."""
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from homenode.cli.common import (
     read_text,
 )
 from homenode.errors import ExitStatus, HomenodeError
+from homenode.scheduler.agenda import LATEST_NS
 from homenode.simulation import live, scenario_file
 from homenode.simulation.scenario import Scenario, Variant
 from homenode.units import parse_time_ns
@@ -47,6 +49,7 @@ units, and what the models cannot say.
 """
 
 _MOST_FROM_COMMAND = 1000
+_LONGEST_NS = LATEST_NS // 2
 
 
 def run(arguments: list[str]) -> int:
@@ -55,6 +58,8 @@ def run(arguments: list[str]) -> int:
     if asked.list:
         _print_known(asked)
         return ExitStatus.DONE
+    for path in (asked.csv, asked.svg, asked.timeline):
+        _refuse_unwritable(path)
     scenario = _scenario(asked)
     if asked.timeline is not None:
         _draw_timeline(scenario, asked)
@@ -188,7 +193,15 @@ def _positive(text: str, option: str) -> int:
     value = parse_time_ns(text)
     if value <= 0:
         raise HomenodeError(f"{option} {text}: has to be more than 0")
+    if value >= _LONGEST_NS:
+        raise HomenodeError(f"{option} {text}: longer than {_LONGEST_NS // 10**9} s")
     return value
+
+
+def _refuse_unwritable(path: str | None) -> None:
+    # Before the work is done, not after it.
+    if path is not None and (not path or not os.access(Path(path).parent, os.W_OK)):
+        raise HomenodeError(f"{path}: cannot be written")
 
 
 @contextmanager
@@ -197,9 +210,10 @@ def _progress(runs: int) -> Iterator[Callable[[int, int], None] | None]:
         yield None
         return
     from rich.console import Console  # noqa: PLC0415 - only where something is drawn
-    from rich.progress import Progress  # noqa: PLC0415 - the same
+    from rich.progress import Progress, TimeElapsedColumn  # noqa: PLC0415 - the same
 
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    columns = (*Progress.get_default_columns(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("simulating", total=runs)
         yield lambda done, _total: bar.update(task, completed=done)
 

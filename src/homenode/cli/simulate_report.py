@@ -66,9 +66,9 @@ def print_text(compared: "Comparison") -> None:
     """Print the comparison for people."""
     scenario = compared.scenario
     print(
-        f"{printable(scenario.name)}: {len(scenario.guests)} guests on"
+        f"{printable(scenario.name)}: {_count(len(scenario.guests), 'guest')} on"
         f" {name_text(scenario.host.name)},"
-        f" {format_time(scenario.duration_ns)} simulated, {len(scenario.seeds)} seeds\n"
+        f" {format_time(scenario.duration_ns)} simulated, {_count(len(scenario.seeds), 'seed')}\n"
     )
     first = compared.results[0]
     rows = [("Variant", "Scheduler", "Work done", "Beside first", "Busy", "Resident", "Local",
@@ -91,6 +91,10 @@ def print_text(compared: "Comparison") -> None:
           " confidence interval.\n")  # fmt: skip
     for result in compared.results:
         _print_guests(compared, result)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _scheduler(variant: "Variant") -> str:

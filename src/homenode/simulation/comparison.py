@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from math import sqrt
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from statistics import mean, stdev
 from typing import NamedTuple
 
@@ -109,7 +109,10 @@ def _runner(
         try:
             yield ((futures[future], future.result()) for future in as_completed(futures))
         except BaseException:
+            # Leaving the pool waits for what runs, and a run may take minutes.
             pool.shutdown(wait=False, cancel_futures=True)
+            for child in active_children():
+                child.terminate()
             raise
 
 

@@ -6,7 +6,7 @@ memory is not told by any hypervisor; the kind of work ``plain`` is taken.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from homenode.bitmap import CpuMap, NodeMap
 from homenode.errors import HomenodeError, ParseError
@@ -59,6 +59,10 @@ def scenario_of(  # noqa: PLR0913 - what is assumed is named
     share of its time that every vcpu wants a cpu, in place of what was seen.
     """
     first = {guest.uuid or guest.name: guest for guest in before}
+    if assume_busy is None and seconds > 0 and not _has_run(first, after):
+        raise HomenodeError(
+            f"nothing ran on {host.name} between two looks", hint="--busy 1 says how busy it is"
+        )
     guests = tuple(
         _plan(
             host,
@@ -79,6 +83,17 @@ def scenario_of(  # noqa: PLR0913 - what is assumed is named
         (Variant("today", _scheduler(host), "as-is", "as-is"),),
         duration_ns, duration_ns // 10, tuple(seeds), cpus,
     )  # fmt: skip
+
+
+def _has_run(before: Mapping[str, Guest], after: Sequence[Guest]) -> bool:
+    # What is read from files stands still.
+    for guest in after:
+        old = before.get(guest.uuid or guest.name)
+        if old is None or [vcpu.time_ns for vcpu in old.vcpus] != [
+            vcpu.time_ns for vcpu in guest.vcpus
+        ]:
+            return True
+    return False
 
 
 def _scheduler(host: Host) -> SchedulerChoice:
