@@ -324,6 +324,23 @@ def test_changes_make_one_variant_beside_today():
     assert outcome.guests[1].locality == pytest.approx(0.75)
 
 
+def test_preferring_other_nodes_does_not_free_who_is_held():
+    before, after = guests_before_and_after()
+    held = [
+        guest._replace(vcpus=tuple(v._replace(hard=CpuMap.parse("0-3")) for v in guest.vcpus))
+        for guest in after
+    ]
+    made = live.scenario_of(machine("e5620").host, before, held, 2.0, duration_ns=10**9, seeds=[1])
+    for change, hard in (
+        ("affinity half 1", "0-3"),
+        ("move half 1", "0-15"),
+        ("hold half 1", "8-15"),
+    ):
+        asked = live.what_if(made, [change])
+        own = arrange(asked, asked.variants[1], 1).settled[1]
+        assert own.hard[0] == CpuMap.parse(hard), change
+
+
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [("affinity half", "is no change"), ("affinity nobody 0", "no guest 'nobody'"),
@@ -346,10 +363,10 @@ def test_what_runs_on_a_simulated_host_can_be_simulated(tmp_path, monkeypatch, c
     assert main(["create", "-c", uri, str(tmp_path / "db.cfg")]) == 0
     capsys.readouterr()
     asked = ["simulate", "-c", uri, "--now", "--busy", "1", "--duration", "1s", "--json"]
-    assert main([*asked, "--what-if", "affinity db 1"]) == 0
+    assert main([*asked, "--what-if", "hold db 1"]) == 0
     document = json.loads(capsys.readouterr().out)
     today, changed = document["variants"]
-    assert changed["name"] == "affinity db 1"
+    assert changed["name"] == "hold db 1"
     local = [
         next(guest for guest in one["guests"] if guest["name"] == "db")["values"]["locality"][
             "mean"

@@ -159,14 +159,26 @@ def _settled(
                 home = change.nodes
             if change.kind == "move":
                 memory, where = _evenly(home), "home"
+            if change.kind == "affinity" and kind == "as-is":
+                guest = _preferring(guest, host.cpus_of(home))
             else:
-                kind = {"affinity": "soft", "hold": "hard", "free": "none"}[change.kind]  # type: ignore[assignment]
+                kind = _KINDS[change.kind]
     if where == "striped":
         memory = _evenly(NodeMap(node.id for node in host.nodes if node.present_kib != 0))
     of_node = dict(memory)
     shares = tuple(of_node.get(node.id, 0.0) for node in host.nodes)
     hard, soft = _masks(scenario, guest, kind, home)
     return Settled(home, shares, hard, soft)
+
+
+_KINDS: dict[str, AffinityKind] = {
+    "affinity": "soft", "move": "soft", "hold": "hard", "free": "none",
+}  # fmt: skip
+
+
+def _preferring(guest: GuestPlan, cpus: CpuMap) -> GuestPlan:
+    # What its vcpus may use stays: who is held elsewhere goes on being so.
+    return guest._replace(masks=tuple(mask._replace(soft=cpus) for mask in guest.masks))
 
 
 def _masks(

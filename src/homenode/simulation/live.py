@@ -33,9 +33,9 @@ _BUSY = 0.97
 _IDLE = 0.005
 
 WHAT_IF = """\
-affinity GUEST NODES   prefer those nodes; memory stays
-hold GUEST NODES       be held to them; memory stays
-move GUEST NODES       memory lies there, and the vcpus prefer them
+affinity GUEST NODES   prefer those nodes; memory stays, and so does what it is held to
+hold GUEST NODES       be held to those nodes; memory stays
+move GUEST NODES       memory lies there, and the vcpus prefer them, held to nothing
 free GUEST             run anywhere
 without GUEST          not be there
 scheduler NAME         credit VERSION, credit2 RUNQUEUE, ideal
