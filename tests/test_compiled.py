@@ -41,8 +41,8 @@ made = {{
 }}
 for arrangement in ("cpu", "core", "socket", "node", "all"):
     made[f"credit2 {{arrangement}}"] = lambda arrangement=arrangement: credit2(
-        ground, tasks, arrangement=arrangement, seed=4, weights=[128] * 4 + [256] * 5,
-        caps=[0] * 8 + [150],
+        ground, tasks, arrangement=arrangement, seed=4, timer_delay_us=15,
+        weights=[128] * 4 + [256] * 5, caps=[0] * 8 + [150],
     )
 made["ideal"] = lambda: ideal(ground, tasks, seed=4)
 for name, make in made.items():

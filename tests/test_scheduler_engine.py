@@ -1,6 +1,7 @@
 """What all simulators have in common: work, time, threads of a core, and the ideal scheduler."""
 
 import heapq
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,16 @@ def test_who_shares_a_core_for_a_while_ends_as_much_later():
     engine.run(1 * S)
     # Both at half the pace for 20 ms; then the longer one has 90 ms left, alone.
     assert engine.numbers("ended_at") == [110 * MS, 20 * MS]
+
+
+@pytest.mark.parametrize("make", [credit, ideal])
+def test_timers_may_be_late(make):
+    for delay_us in (0, 200):
+        engine = make(host(), [task(0), task(1)], timer_delay_us=delay_us)
+        engine.run(500 * MS)
+        starts = [time for time, *_ in runs(engine)][3:]
+        slice_ns = 30 * MS + delay_us * 1000
+        assert {(later - sooner) % slice_ns for sooner, later in pairwise(starts)} == {0}
 
 
 def test_paces_by_node_are_followed():

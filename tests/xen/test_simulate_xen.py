@@ -20,7 +20,7 @@ cpus = ["2", "3"]
 def test_what_runs_on_xen_is_simulated_with_its_masks_memory_and_load(lab):
     lab.put(BUSY.encode(), "/root/busy.cfg")
     lab.run("xl create /root/busy.cfg", check=True, timeout_s=300)
-    asked = "homenode simulate --now --duration 1s --seeds 2 --json --what-if 'affinity busy 3'"
+    asked = "homenode simulate --now --duration 1s --seeds 2 --json --what-if 'hold busy 3'"
     told = lab.run(asked, check=True, timeout_s=300)
     document = json.loads(told.stdout)
     today, changed = document["variants"]

@@ -55,10 +55,14 @@ class Credit(Engine):
         migration_delay_us: int = 0,
         tickle_one_idle: bool = True,
         power_savings: bool = False,
+        timer_delay_us: int = 0,
         seed: int = 0,
         record: bool = False,
     ) -> None:
-        Engine.__init__(self, ground, tasks, shares, queues, seed=seed, record=record)
+        Engine.__init__(
+            self, ground, tasks, shares, queues, timer_delay_us=timer_delay_us, seed=seed,
+            record=record,
+        )  # fmt: skip
         self.slice_length = slice_ms * 1_000_000
         ticks = TICKS_PER_SLICE if slice_ms >= TICKS_PER_SLICE else 1
         self.tick_length = self.slice_length // ticks

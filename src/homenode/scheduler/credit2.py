@@ -103,10 +103,14 @@ class Credit2(Engine):
         arrangement: str = "socket",
         ratelimit_us: int = 1000,
         power_savings: bool = False,
+        timer_delay_us: int = 0,
         seed: int = 0,
         record: bool = False,
     ) -> None:
-        Engine.__init__(self, ground, tasks, shares, queues, seed=seed, record=record)
+        Engine.__init__(
+            self, ground, tasks, shares, queues, timer_delay_us=timer_delay_us, seed=seed,
+            record=record,
+        )  # fmt: skip
         self.ratelimit = ratelimit_us * 1000
         self.power_savings = power_savings
         of_cpu = run_queues(ground, arrangement)

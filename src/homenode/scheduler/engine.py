@@ -55,7 +55,9 @@ class Engine:
     """A simulated host; `run` lets time pass.
 
     `tasks` are the vcpus; `shares` are of the guests that they name, `queues` the requests to
-    serve. `seed` gives all that is random. With `record`, `happenings` tells what happened.
+    serve. `timer_delay_us` is how late the timers of time slices are: on real machines some us, and
+    the order of what happens may hang on it. `seed` gives all that is random. With `record`,
+    `happenings` tells what happened.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Engine:
         shares: Sequence[Share],
         queues: Sequence[Queue] = (),
         *,
+        timer_delay_us: int = 0,
         seed: int = 0,
         record: bool = False,
     ) -> None:
@@ -117,6 +120,7 @@ class Engine:
         self.told_first = 0
         self.told_count = 0
         self.slice_ns = 0
+        self.timer_delay = timer_delay_us * 1000
         self.has_moved = 0
 
         self.guest = flat.integers(vcpus)
@@ -376,7 +380,7 @@ class Engine:
         self._charge(cpu)
         vcpu = self.do_schedule(cpu)
         if self.slice_ns >= 0:
-            self.timer_at[cpu] = self.now + self.slice_ns
+            self.timer_at[cpu] = self.now + self.slice_ns + self.timer_delay
         else:
             self.timer_at[cpu] = -1
         if vcpu == previous:

@@ -27,10 +27,14 @@ class Ideal(Engine):
         queues: Sequence[Queue] = (),
         *,
         slice_ms: int = 30,
+        timer_delay_us: int = 0,
         seed: int = 0,
         record: bool = False,
     ) -> None:
-        Engine.__init__(self, ground, tasks, shares, queues, seed=seed, record=record)
+        Engine.__init__(
+            self, ground, tasks, shares, queues, timer_delay_us=timer_delay_us, seed=seed,
+            record=record,
+        )  # fmt: skip
         self.slice_length = slice_ms * 1_000_000
         self.first = flat.integers(self.nodes, -1)
         self.last = flat.integers(self.nodes, -1)

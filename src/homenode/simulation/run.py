@@ -85,21 +85,23 @@ def engine_for(
     )
     options = dict(choice.options)
     ratelimit_us = options.get("ratelimit_us", RATELIMIT_US)
+    delay_us = options.get("timer_delay_us", 0)
     if choice.kind == "credit":
         version = credit_version(choice.variant)
         if "idle_first" in options:
             version = version._replace(tickles_idle_first=bool(options["idle_first"]))
         return Credit(
             ground, tasks, shares, queues, version=version, seed=seed, record=record,
-            ratelimit_us=ratelimit_us, slice_ms=options.get("slice_ms", SLICE_MS),
+            timer_delay_us=delay_us, ratelimit_us=ratelimit_us,
+            slice_ms=options.get("slice_ms", SLICE_MS),
             migration_delay_us=options.get("migration_delay_us", 0),
         )  # fmt: skip
     if choice.kind == "credit2":
         return Credit2(
             ground, tasks, shares, queues, arrangement=choice.variant, seed=seed, record=record,
-            ratelimit_us=ratelimit_us,
+            timer_delay_us=delay_us, ratelimit_us=ratelimit_us,
         )  # fmt: skip
-    return Ideal(ground, tasks, shares, queues, seed=seed, record=record)
+    return Ideal(ground, tasks, shares, queues, timer_delay_us=delay_us, seed=seed, record=record)
 
 
 def run(

@@ -82,6 +82,7 @@ _GUEST = (
 _WORK = ("sensitivity", "threads_yield", "gb_s")
 _COMPARE = ("name", "scheduler", "affinity", "memory", "policy", "keeper", *(
     "slice_ms", "ratelimit_us", "migration_delay_us", "idle_first",
+    "timer_delay_us",
 ))  # fmt: skip
 
 Hosts = Callable[[str], Host]
@@ -366,6 +367,7 @@ def _scheduler(table: Table) -> SchedulerChoice:
         (key, value)
         for key, least, most in (
             ("slice_ms", 1, 1000), ("ratelimit_us", 0, 500_000), ("migration_delay_us", 0, 100_000),
+            ("timer_delay_us", 0, 100_000),
         )
         if (value := table.maybe_integer(key, least=least, most=most)) is not None
     ]  # fmt: skip
