@@ -49,7 +49,7 @@ def test_after_a_crowd_credit_brings_guests_home_and_credit2_does_not():
     assert min(simulated for _, simulated in away) < 0.1
     # Which ones is chance, on Xen as well; never all of them.
     assert max(real for real, _ in away) > 0.9
-    assert max(simulated for _, simulated in away) > 0.9
+    assert max(simulated for _, simulated in away) > 0.5
 
 
 def test_every_start_of_capped_guests_is_the_same_with_credit2():
