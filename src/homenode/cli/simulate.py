@@ -177,7 +177,7 @@ def _from_host(asked: argparse.Namespace) -> Scenario:
         after = before
     from homenode.scheduler.models import work  # noqa: PLC0415 - reads its file
 
-    return live.scenario_of(
+    scenario = live.scenario_of(
         after.host,
         before.guests,
         after.guests,
@@ -187,6 +187,10 @@ def _from_host(asked: argparse.Namespace) -> Scenario:
         kind=work(asked.work) if asked.work else None,
         assume_busy=asked.busy,
     )
+    if scenario.variants[0].scheduler.kind == "ideal":
+        print("note: the scheduler of this host is not modelled; an ideal one stands for it",
+              file=sys.stderr)  # fmt: skip
+    return scenario
 
 
 def _positive(text: str, option: str) -> int:

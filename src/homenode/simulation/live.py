@@ -97,8 +97,11 @@ def _has_run(before: Mapping[str, Guest], after: Sequence[Guest]) -> bool:
 
 
 def _scheduler(host: Host) -> SchedulerChoice:
-    named = host.pool(None).scheduler or "credit2"
-    return scheduler_choice("credit" if named == "credit" else "credit2")
+    # Xen's default where Xen does not say. Linux's scheduler is not modelled.
+    named = host.pool(None).scheduler
+    if named is None:
+        named = "credit2" if "xen" in (host.hypervisor or "").lower() else "ideal"
+    return scheduler_choice(named if named in ("credit", "credit2") else "ideal")
 
 
 def _plan(host: Host, guest: Guest, share: float, kind: Work | None) -> GuestPlan:
