@@ -15,7 +15,7 @@ from pathlib import Path
 from setuptools import setup
 
 FOLDER = Path("src/homenode/scheduler")
-MODULES = ("agenda", "engine", "credit", "credit2", "ideal")
+MODULES = ("agenda", "engine", "credit", "run_queues", "credit2", "ideal")
 
 _ARRAYS = {
     "integers": "long long[::1]",
@@ -32,6 +32,7 @@ _DIRECTIVES = {
     "wraparound": False,
     "cdivision": True,
     "initializedcheck": False,
+    "show_performance_hints": False,
 }
 
 

@@ -14,8 +14,9 @@ from random import Random
 
 from homenode.scheduler.codes import Happening, Kind
 from homenode.scheduler.credit import Credit
-from homenode.scheduler.credit2 import ARRANGEMENTS, Credit2
+from homenode.scheduler.credit2 import Credit2
 from homenode.scheduler.engine import Engine
+from homenode.scheduler.run_queues import ARRANGEMENTS
 from homenode.scheduler.tasks import Ground, Share, Task
 from homenode.scheduler.versions import CREDIT_VERSIONS, credit_version
 

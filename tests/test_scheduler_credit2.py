@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from homenode.errors import HomenodeError
 from homenode.scheduler.codes import Happening, Kind
-from homenode.scheduler.credit2 import ARRANGEMENTS, run_queues
+from homenode.scheduler.run_queues import ARRANGEMENTS, run_queues
 from simulated import MS, S, cpus, credit2, cycle, host, idle_waits, runs, task, told
 from test_scheduler_credit import workloads
 

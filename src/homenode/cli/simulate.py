@@ -265,13 +265,13 @@ def _variant(scenario: Scenario, name: str | None) -> Variant:
 
 
 def _print_known(asked: argparse.Namespace) -> None:
-    from homenode.scheduler.credit2 import ARRANGEMENTS  # noqa: PLC0415 - only for the list
     from homenode.scheduler.models import (  # noqa: PLC0415 - the same
         machine,
         machine_names,
         work,
         work_names,
     )
+    from homenode.scheduler.run_queues import ARRANGEMENTS  # noqa: PLC0415 - only for the list
     from homenode.scheduler.versions import CREDIT_VERSIONS  # noqa: PLC0415 - the same
 
     machines = [machine(name) for name in machine_names()]

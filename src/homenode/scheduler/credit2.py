@@ -8,17 +8,10 @@ Credits are nanoseconds of the vcpu with the largest weight of the run queue.
 
 from collections.abc import Sequence
 
-from homenode.errors import HomenodeError
 from homenode.scheduler import flat
 from homenode.scheduler.codes import Happening
-from homenode.scheduler.engine import Engine
+from homenode.scheduler.run_queues import RunQueues
 from homenode.scheduler.tasks import Ground, Queue, Share, Task
-
-ARRANGEMENTS = ("cpu", "core", "socket", "node", "all")
-"""``credit2_runqueue``: the cpus that share a run queue; ``socket`` is the default."""
-
-MAX_CPUS_OF_QUEUE: int = 16
-"""``sched_credit2_max_cpus_runqueue``."""
 
 CREDIT_INIT: int = 10_000_000
 CREDIT_MIN: int = -10_000_000
@@ -31,12 +24,6 @@ MIGRATE_COMPENSATION: int = 50_000
 TICKLE_TOLERANCE: int = 50_000
 BUDGET_PERIOD: int = 10_000_000
 
-GRANULARITY_SHIFT: int = 10
-WINDOW_SHIFT: int = 30 - GRANULARITY_SHIFT
-PRECISION_SHIFT: int = 18
-UNDERLOAD_TOLERANCE: int = 0
-OVERLOAD_TOLERANCE: int = -3
-
 _NO_CAP: int = 1 << 60
 _MOST: int = 1 << 62
 
@@ -46,51 +33,7 @@ _PARK: int = int(Happening.PARK)
 _UNPARK: int = int(Happening.UNPARK)
 
 
-def run_queues(ground: Ground, arrangement: str) -> tuple[int, ...]:
-    """Return the number of the run queue of each cpu: cpu_add_to_runqueue, cpu by cpu.
-
-    Threads of a core stay together; else the queues are as even as can be.
-    """
-    if arrangement not in ARRANGEMENTS:
-        raise HomenodeError(
-            f"credit2: cpus cannot share a run queue by {arrangement!r}",
-            hint="known: " + ", ".join(ARRANGEMENTS),
-        )
-    groups = {
-        "cpu": range(ground.cpus),
-        "core": ground.core,
-        "socket": ground.socket,
-        "node": ground.node,
-        "all": (0,) * ground.cpus,
-    }[arrangement]
-    fewest = (ground.cpus - 1) // MAX_CPUS_OF_QUEUE + 1
-    most = ground.cpus // fewest
-    threads: dict[int, int] = {}
-    for core in ground.core:
-        threads[core] = threads.get(core, 0) + 1
-    members: list[list[int]] = []
-    of_cpu: list[int] = []
-    for cpu in range(ground.cpus):
-        chosen = None
-        for number, own in enumerate(members):
-            if groups[own[0]] != groups[cpu]:
-                continue
-            if arrangement != "cpu" and any(ground.core[o] == ground.core[cpu] for o in own):
-                chosen = number
-                break
-            room = sum(threads[core] for core in {ground.core[other] for other in own})
-            if len(own) < most and room + threads[ground.core[cpu]] <= most:
-                if chosen is None or len(own) < len(members[chosen]):
-                    chosen = number
-        if chosen is None:
-            chosen = len(members)
-            members.append([])
-        members[chosen].append(cpu)
-        of_cpu.append(chosen)
-    return tuple(of_cpu)
-
-
-class Credit2(Engine):
+class Credit2(RunQueues):
     """A host under credit2; `arrangement` is ``credit2_runqueue``."""
 
     def __init__(
@@ -107,37 +50,12 @@ class Credit2(Engine):
         seed: int = 0,
         record: bool = False,
     ) -> None:
-        Engine.__init__(
-            self, ground, tasks, shares, queues, timer_delay_us=timer_delay_us, seed=seed,
-            record=record,
+        RunQueues.__init__(
+            self, ground, tasks, shares, queues, arrangement=arrangement,
+            timer_delay_us=timer_delay_us, seed=seed, record=record,
         )  # fmt: skip
         self.ratelimit = ratelimit_us * 1000
         self.power_savings = power_savings
-        of_cpu = run_queues(ground, arrangement)
-        count = max(of_cpu, default=-1) + 1
-        self.run_queue_count = count
-        self.rqd_of = flat.integers(self.cpus)
-        self.rqd_cpus = flat.bits(count * self.words)
-        self.rqd_size = flat.integers(count)
-        self.pick_bias = flat.integers(count, -1)
-        for cpu in range(self.cpus):
-            rqd = of_cpu[cpu]
-            self.rqd_of[cpu] = rqd
-            self.rqd_cpus[rqd * self.words + (cpu >> 6)] |= self.bit[cpu]
-            self.rqd_size[rqd] += 1
-            if self.pick_bias[rqd] < 0:
-                self.pick_bias[rqd] = cpu
-        self.rqd_first = flat.integers(count, -1)
-        self.load = flat.integers(count)
-        self.average = flat.integers(count)
-        self.balance_average = flat.integers(count)
-        self.load_updated = flat.integers(count)
-        self.max_weight = flat.integers(count, 1)
-        # The vcpus of a run queue, whether they wait, run or sleep; who comes is last.
-        self.member_first = flat.integers(count, -1)
-        self.member_last = flat.integers(count, -1)
-        self.member_next = flat.integers(self.vcpus, -1)
-
         self.idle = flat.bits(self.words)
         self.tickled = flat.bits(self.words)
         self.smt_idle = flat.bits(self.words)
@@ -145,18 +63,11 @@ class Credit2(Engine):
             self.idle[cpu >> 6] |= self.bit[cpu]
             self.smt_idle[cpu >> 6] |= self.bit[cpu]
 
-        self.rqd = flat.integers(self.vcpus, -1)
-        self.next_in = flat.integers(self.vcpus, -1)
-        self.queued = flat.integers(self.vcpus)
         self.scheduled = flat.integers(self.vcpus)
         self.delayed_add = flat.integers(self.vcpus)
-        self.credit = flat.integers(self.vcpus, CREDIT_INIT)
         self.residual = flat.integers(self.vcpus)
         self.burnt_at = flat.integers(self.vcpus)
         self.tickled_cpu = flat.integers(self.vcpus, -1)
-        self.own_weight = flat.integers(self.vcpus)
-        self.own_average = flat.integers(self.vcpus, 1 << (PRECISION_SHIFT - 1))
-        self.own_updated = flat.integers(self.vcpus)
         self.pinned = flat.integers(self.vcpus)
         self.wanted_rqd = flat.integers(self.vcpus, -1)
         self.budget = flat.integers(self.vcpus, _NO_CAP)
@@ -173,7 +84,7 @@ class Credit2(Engine):
             self.guest_budget[guest] = self.total_budget[guest]
         for vcpu in range(self.vcpus):
             guest = self.guest[vcpu]
-            self.own_weight[vcpu] = self.weight[guest]
+            self.credit[vcpu] = CREDIT_INIT
             if self.cap[guest]:
                 self.budget[vcpu] = 0
                 self.quota[vcpu] = max(self.total_budget[guest] // units[guest], MIN_TIMER)
@@ -184,119 +95,10 @@ class Credit2(Engine):
 
     def begin(self) -> None:
         """Create the vcpus, and start the timers of the caps."""
-        Engine.begin(self)
+        RunQueues.begin(self)
         for guest in range(self.guests):
             if self.cap[guest]:
                 self.post(flat.whole(self.phase * BUDGET_PERIOD) + 1, 6, guest)
-
-    # The run queues.
-
-    def _runq_insert(self, vcpu: int) -> None:
-        # runq_insert: by credit, behind those that have as much.
-        rqd = self.rqd[vcpu]
-        credit = self.credit[vcpu]
-        before = -1
-        at = self.rqd_first[rqd]
-        while at >= 0 and credit <= self.credit[at]:
-            before = at
-            at = self.next_in[at]
-        self.next_in[vcpu] = at
-        if before < 0:
-            self.rqd_first[rqd] = vcpu
-        else:
-            self.next_in[before] = vcpu
-        self.queued[vcpu] = 1
-
-    def _runq_remove(self, vcpu: int) -> None:
-        rqd = self.rqd[vcpu]
-        at = self.rqd_first[rqd]
-        if at == vcpu:
-            self.rqd_first[rqd] = self.next_in[vcpu]
-        else:
-            while self.next_in[at] != vcpu:
-                at = self.next_in[at]
-            self.next_in[at] = self.next_in[vcpu]
-        self.queued[vcpu] = 0
-
-    def _runq_assign(self, vcpu: int, rqd: int) -> None:
-        # _runq_assign: the queue is expected to bear the vcpu's load, too.
-        self.rqd[vcpu] = rqd
-        self.member_next[vcpu] = -1
-        if self.member_last[rqd] < 0:
-            self.member_first[rqd] = vcpu
-        else:
-            self.member_next[self.member_last[rqd]] = vcpu
-        self.member_last[rqd] = vcpu
-        if self.own_weight[vcpu] > self.max_weight[rqd]:
-            self.max_weight[rqd] = self.own_weight[vcpu]
-        self.balance_average[rqd] += self.own_average[vcpu]
-
-    def _runq_deassign(self, vcpu: int) -> None:
-        rqd = self.rqd[vcpu]
-        before = -1
-        at = self.member_first[rqd]
-        while at != vcpu:
-            before = at
-            at = self.member_next[at]
-        following = self.member_next[vcpu]
-        if before < 0:
-            self.member_first[rqd] = following
-        else:
-            self.member_next[before] = following
-        if self.member_last[rqd] == vcpu:
-            self.member_last[rqd] = before
-        # update_max_weight
-        heaviest = 1
-        at = self.member_first[rqd]
-        while at >= 0:
-            if self.own_weight[at] > heaviest:
-                heaviest = self.own_weight[at]
-            at = self.member_next[at]
-        self.max_weight[rqd] = heaviest
-        left = self.balance_average[rqd] - self.own_average[vcpu]
-        self.balance_average[rqd] = left if left > 0 else 0
-        self.rqd[vcpu] = -1
-
-    # Load.
-
-    def _update_runq_load(self, rqd: int, change: int) -> None:
-        # update_runq_load: an average over about a second, and one for balancing.
-        now = self.now >> GRANULARITY_SHIFT
-        load = self.load[rqd] << PRECISION_SHIFT
-        delta = now - self.load_updated[rqd]
-        if delta > 1 << WINDOW_SHIFT:
-            self.average[rqd] = load
-            self.balance_average[rqd] = load
-        else:
-            gained = (delta * load) >> WINDOW_SHIFT
-            self.average[rqd] += gained - ((delta * self.average[rqd]) >> WINDOW_SHIFT)
-            self.balance_average[rqd] += gained - (
-                (delta * self.balance_average[rqd]) >> WINDOW_SHIFT
-            )
-        self.load[rqd] += change
-        self.load_updated[rqd] = now
-
-    def _update_own_load(self, vcpu: int, change: int) -> None:
-        # update_svc_load: what it was until now, runnable or not.
-        if change < 0:
-            load = 1
-        elif change > 0:
-            load = 0
-        else:
-            load = 1 if self.is_runnable(vcpu) else 0
-        now = self.now >> GRANULARITY_SHIFT
-        delta = now - self.own_updated[vcpu]
-        if delta > 1 << WINDOW_SHIFT:
-            self.own_average[vcpu] = load << PRECISION_SHIFT
-        else:
-            self.own_average[vcpu] += ((delta * (load << PRECISION_SHIFT)) >> WINDOW_SHIFT) - (
-                (delta * self.own_average[vcpu]) >> WINDOW_SHIFT
-            )
-        self.own_updated[vcpu] = now
-
-    def _update_load(self, vcpu: int, change: int) -> None:
-        self._update_runq_load(self.rqd[vcpu], change)
-        self._update_own_load(vcpu, change)
 
     # Waking.
 
@@ -349,7 +151,7 @@ class Credit2(Engine):
 
     def set_affinity(self, vcpu: int, hard: flat.Wide, soft: flat.Wide) -> None:
         """csched2_aff_cntl comes first."""
-        Engine.set_affinity(self, vcpu, hard, soft)
+        RunQueues.set_affinity(self, vcpu, hard, soft)
         self._note_pinned(vcpu)
 
     def _note_pinned(self, vcpu: int) -> None:
@@ -614,17 +416,6 @@ class Credit2(Engine):
         self.pick_bias[best] = cpu
         return cpu
 
-    def _meets(self, vcpu: int, rqd: int, step: int) -> int:
-        # Leaves in `scratch` the cpus of the run queue in the affinity; whether there are any.
-        sets = self.soft if step == 0 else self.hard
-        found = 0
-        for word in range(self.words):
-            part = sets[vcpu * self.words + word] & self.rqd_cpus[rqd * self.words + word]
-            self.scratch[word] = part
-            if part:
-                found = 1
-        return found
-
     def move(self, vcpu: int, cpu: int) -> None:
         """csched2_unit_migrate."""
         rqd = self.rqd_of[cpu]
@@ -636,7 +427,7 @@ class Credit2(Engine):
     def _migrate(self, vcpu: int, rqd: int) -> None:
         # As migrate() of credit2.c has it.
         if self.recording:
-            self.note(_MOVE, self.after_start(rqd), vcpu)
+            self.note(_MOVE, self.first_of(rqd), vcpu)
         if self.scheduled[vcpu]:
             self.wanted_rqd[vcpu] = rqd
             self.migrating[vcpu] = 1
@@ -656,13 +447,6 @@ class Credit2(Engine):
             self._update_runq_load(rqd, 1)
             self._runq_insert(vcpu)
             self._runq_tickle(vcpu)
-
-    def after_start(self, rqd: int) -> int:
-        """Return the first cpu of a run queue."""
-        for word in range(self.words):
-            if self.rqd_cpus[rqd * self.words + word]:
-                return (word << 6) + flat.lowest_bit(self.rqd_cpus[rqd * self.words + word])
-        return -1
 
     # Balancing.
 
@@ -688,12 +472,7 @@ class Credit2(Engine):
         if other < 0:
             return
         # Xen looks at the queue that it came by last, not at the chosen one.
-        load = max(self.balance_average[own], self.balance_average[last])
-        cpus = max(self.rqd_size[own], self.rqd_size[last])
-        if load < cpus << PRECISION_SHIFT:
-            if self.best_delta < 1 << (PRECISION_SHIFT + UNDERLOAD_TOLERANCE):
-                return
-        elif self.best_delta < 1 << (PRECISION_SHIFT + OVERLOAD_TOLERANCE):
+        if self._is_near(own, last, self.best_delta):
             return
         self._find_exchange(own, other)
         push = self.best_push

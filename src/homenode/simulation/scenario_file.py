@@ -53,9 +53,9 @@ from homenode.host import Host
 from homenode.placement.policies import policy
 from homenode.scheduler.agenda import LATEST_NS
 from homenode.scheduler.codes import Kind
-from homenode.scheduler.credit2 import ARRANGEMENTS
 from homenode.scheduler.memory import Machine, machine_of
 from homenode.scheduler.models import Work, machine, machine_names, work, work_names
+from homenode.scheduler.run_queues import ARRANGEMENTS
 from homenode.scheduler.tasks import WEIGHT
 from homenode.scheduler.versions import CREDIT_VERSIONS
 from homenode.simulation.scenario import (
