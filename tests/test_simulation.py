@@ -131,6 +131,11 @@ def test_all_variants_and_seeds_run_and_are_estimated():
     assert free.values["locality"].mean == pytest.approx(0.5, abs=0.01)
     assert pinned.values["locality"].mean == 1.0
     assert soft.values["work"].mean > free.values["work"].mean
+    gains = [
+        own.work / base.work - 1
+        for own, base in zip(compared.outcomes[2:4], compared.outcomes[:2], strict=True)
+    ]
+    assert soft.values["gain"].mean == pytest.approx(sum(gains) / 2)
     again = compare(parsed(), workers=1)
     assert again.outcomes == compared.outcomes
 

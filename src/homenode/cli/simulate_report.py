@@ -78,7 +78,7 @@ def print_text(compared: "Comparison") -> None:
             printable(result.name),
             _scheduler(result.variant),
             f"{_with_margin(result.values.get('work'))} cpus",
-            _ratio(result.values.get("work"), first.values.get("work")),
+            "-" if result is first else _gain(result.values.get("gain")),
             _percent(result.values.get("busy")),
             _percent(result.values.get("residency")),
             _percent(result.values.get("locality")),
@@ -153,10 +153,11 @@ def _percent(one: "Estimate | None") -> str:
     return "-" if one is None else f"{one.mean:.0%}"
 
 
-def _ratio(one: "Estimate | None", base: "Estimate | None") -> str:
-    if one is None or base is None or not base.mean:
+def _gain(one: "Estimate | None") -> str:
+    if one is None:
         return "-"
-    return f"{one.mean / base.mean - 1:+.1%}"
+    margin = "" if one.margin is None else f" ±{_two_digits(100 * one.margin)}"
+    return f"{100 * one.mean:+.1f}{margin} %"
 
 
 def write_csv(path: str, compared: "Comparison") -> None:

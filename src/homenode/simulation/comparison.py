@@ -38,7 +38,10 @@ class GuestResult(NamedTuple):
 
 
 class VariantResult(NamedTuple):
-    """What came of a variant: estimates by the names of `Outcome`'s fields, and each guest's."""
+    """What came of a variant: estimates by the names of `Outcome`'s fields, and each guest's.
+
+    ``gain`` is how much more work than in the first variant is done, as a share of that.
+    """
 
     name: str
     variant: Variant
@@ -85,9 +88,12 @@ def compare(
             if progress is not None:
                 progress(count, len(wanted))
     outcomes = tuple(outcome for outcome in found if outcome is not None)
+    by_variant = [
+        [one for one in outcomes if one.variant == variant.name] for variant in scenario.variants
+    ]
     results = tuple(
-        _result(variant, [one for one in outcomes if one.variant == variant.name])
-        for variant in scenario.variants
+        _result(variant, own, by_variant[0])
+        for variant, own in zip(scenario.variants, by_variant, strict=True)
     )
     return Comparison(scenario, results, outcomes)
 
@@ -134,11 +140,20 @@ def _run(asked: tuple[Scenario, Variant, int]) -> Outcome:
     return run(*asked).outcome
 
 
-def _result(variant: Variant, outcomes: Sequence[Outcome]) -> VariantResult:
+def _result(
+    variant: Variant, outcomes: Sequence[Outcome], first: Sequence[Outcome]
+) -> VariantResult:
+    values = _estimates(VALUES, outcomes)
+    # Seed by seed, since all variants have the same work for a seed.
+    gains = [
+        own.work / base.work - 1 for own, base in zip(outcomes, first, strict=True) if base.work
+    ]
+    if gains:
+        values["gain"] = estimate(gains)
     return VariantResult(
         variant.name,
         variant,
-        _estimates(VALUES, outcomes),
+        values,
         tuple(
             GuestResult(guest.name, guest.vcpus, _estimates(
                 GUEST_VALUES, [outcome.guests[at] for outcome in outcomes]
