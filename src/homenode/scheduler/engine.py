@@ -104,9 +104,11 @@ class Engine:
         self.core_busy = flat.integers(max(ground.core, default=0) + 1)
         self.siblings = flat.integers(cpus * self.threads, -1)
         for cpu in range(cpus):
-            others = [o for o in range(cpus) if ground.core[o] == ground.core[cpu] and o != cpu]
-            for at, other in enumerate(others):
-                self.siblings[cpu * self.threads + at] = other
+            at = cpu * self.threads
+            for other in flat.members(ground.core, ground.core[cpu]):
+                if other != cpu:
+                    self.siblings[at] = other
+                    at += 1
 
         self.running = flat.integers(cpus, -1)
         self.since = flat.integers(cpus)
@@ -224,9 +226,8 @@ class Engine:
         # For each cpu the set of the cpus of its group.
         sets = flat.bits(self.cpus * self.words)
         for cpu in range(self.cpus):
-            for other in range(self.cpus):
-                if group[other] == group[cpu]:
-                    sets[cpu * self.words + (other >> 6)] |= flat.bit(other)
+            for other in flat.members(group, group[cpu]):
+                sets[cpu * self.words + (other >> 6)] |= flat.bit(other)
         return sets
 
     def _set_masks(self, vcpu: int, hard: flat.Wide, soft: flat.Wide) -> None:

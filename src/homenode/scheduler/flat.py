@@ -8,6 +8,8 @@ A set of cpus is `words(cpus)` numbers of 64 bits each.
 """
 
 from array import array
+from collections.abc import Sequence
+from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from typing import Any, cast
@@ -52,6 +54,19 @@ def split(cpus: Wide, count: int) -> list[int]:
     """Return the words of a set of the first `count` cpus; what is beyond them is left out."""
     within = cpus & ((1 << count) - 1)
     return [(within >> (WORD * word)) & ((1 << WORD) - 1) for word in range(words(count))]
+
+
+@cache
+def _grouped(group: tuple[int, ...]) -> dict[int, list[int]]:
+    members: dict[int, list[int]] = {}
+    for cpu, number in enumerate(group):
+        members.setdefault(number, []).append(cpu)
+    return members
+
+
+def members(group: Sequence[int], number: int) -> list[int]:
+    """Return the cpus whose group has that number, given the group of each cpu."""
+    return _grouped(tuple(group))[number]
 
 
 def bit(cpu: int) -> int:
