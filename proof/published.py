@@ -1,6 +1,6 @@
 """What others have published beside what the simulator says: targets and results.
 
-    python -m proof.published [--only r1,r3,r4,r7,r8,latency]
+    python -m proof.published [--only xen2012,warehouses,autonuma,wakeup,siblings,latency]
 
 ``HOMENODE_DATA`` names the folder with other people's tables (``published-tables``,
 ``calibration``); rows that need it are left out without.
@@ -58,7 +58,7 @@ def table(name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-# R1: Xen 4.2 and the tables of commit ebce2d836c, December 2012.
+# Xen 4.2 and the tables of commit ebce2d836c, December 2012.
 
 BENCHMARKS = ("sysbench_cpu", "sysbench_memory", "specjbb2005")
 GUEST_COUNTS = (2, 6, 10)
@@ -176,7 +176,7 @@ def fitted(
     return best
 
 
-def r1() -> Iterator[Row]:
+def xen2012() -> Iterator[Row]:
     """Yield the rows of the tables of 2012."""
     truth = measured()
     if not truth:
@@ -190,7 +190,7 @@ def r1() -> Iterator[Row]:
     for benchmark in BENCHMARKS:
         fit = fitted(benchmark, truth, had)
         yield Row(
-            f"R1 {benchmark}: fitted on 2 and 10 guests", "-",
+            f"Xen 2012, {benchmark}: fitted on 2 and 10 guests", "-",
             f"rate {fit.rate:.6g}, threads x{fit.threads_yield:.3f}, beta {fit.sensitivity:.3f}",
             holds=True,
         )  # fmt: skip
@@ -202,7 +202,7 @@ def r1() -> Iterator[Row]:
                 got = model[benchmark, affinity, count]
                 kind = "predicted" if count == 6 else "fitted"
                 yield Row(
-                    f"R1 {benchmark}, {affinity}, {count} guests ({kind})",
+                    f"Xen 2012, {benchmark}, {affinity}, {count} guests ({kind})",
                     f"{want:.6g} within 5 %",
                     f"{got:.6g} ({got / want - 1:+.1%})", abs(got / want - 1) <= 0.05,
                 )  # fmt: skip
@@ -212,7 +212,7 @@ def r1() -> Iterator[Row]:
             / truth["specjbb2005", "cpus_all", count].mean
         )
         got = model["specjbb2005", "pinned", count] / model["specjbb2005", "cpus_all", count]
-        yield Row(f"R1 SpecJBB pinned/free, {count} guests", f"{want:.3f} within 0.02",
+        yield Row(f"Xen 2012, SpecJBB pinned/free, {count} guests", f"{want:.3f} within 0.02",
                   f"{got:.3f}",
                   abs(got - want) <= 0.02)  # fmt: skip
     yield from _orderings(truth, model)
@@ -234,7 +234,7 @@ def _orderings(
             right += sign == (
                 model[benchmark, "pinned", count] > model[benchmark, "cpus_all", count]
             )
-    yield Row("R1 orderings of free and pinned beyond the deviations", f"{told} of {told}",
+    yield Row("Xen 2012, orderings of free and pinned beyond the deviations", f"{told} of {told}",
               f"{right} of {told}", right == told)  # fmt: skip
 
 
@@ -256,16 +256,16 @@ def _column_of_the_series(
             )
             got = predicted(fit, soft)
             yield Row(
-                f"R1 SpecJBB, {title}, {count} guests", "between free and pinned",
+                f"Xen 2012, SpecJBB, {title}, {count} guests", "between free and pinned",
                 f"{got / free:.3f} of free, {got / pinned:.3f} of pinned, {soft.local:.0%} local",
                 got > 0.98 * free,
             )  # fmt: skip
 
 
-# R4: what a saturated controller costs.
+# what a saturated controller costs.
 
 
-def r4() -> Iterator[Row]:
+def autonuma() -> Iterator[Row]:
     """Autonuma bench, from the controllers alone."""
     model = machine("molnar-4x8")
     nodes = range(4)
@@ -289,22 +289,22 @@ def r4() -> Iterator[Row]:
 
     bound = elapsed("numa02", lambda t: on(t // 8))
     piled = elapsed("numa02", lambda _: on(0))
-    yield Row("R4 numa02: all on one node of four, beside bound", "3.4 to 4.0",
+    yield Row("autonuma bench, numa02: all on one node of four, beside bound", "3.4 to 4.0",
               f"{piled / bound:.2f}", 3.4 <= piled / bound <= 4.0)  # fmt: skip
     # Two processes of 16 threads, the memory of each shared by all of its threads: bound, on a
     # node of its own; else all on node 0.
     bound = elapsed("numa01", lambda t: on(0) if t < 16 else on(2))
     piled = elapsed("numa01", lambda _: on(0))
-    yield Row("R4 numa01: both processes' memory on one node, beside a node for each", "1.7 to 2.3",
+    yield Row("autonuma bench, numa01: both processes' memory on one node, not two", "1.7 to 2.3",
               f"{piled / bound:.2f}", 1.7 <= piled / bound <= 2.3)  # fmt: skip
 
 
-# R3: gain of placement by load.
+# gain of placement by load.
 
 THREADS = (1, 2, 4, 8, 12)
 
 
-def r3() -> Iterator[Row]:
+def warehouses() -> Iterator[Row]:
     """Yield the gain of being at home for four JVMs on four nodes, which rises with their threads.
 
     Where nobody places them, memory lies where the threads ran that touched it first.
@@ -332,7 +332,7 @@ def r3() -> Iterator[Row]:
     ]
     told = ", ".join(f"{gain:.2f}" for gain in published) or "1.01 to 1.31"
     rises = all(later >= sooner for sooner, later in pairwise(gains))
-    yield Row(f"R3a gain of being at home at {', '.join(map(str, THREADS))} threads",
+    yield Row(f"JVMs, gain of being at home at {', '.join(map(str, THREADS))} threads",
               f"rises ({told})", ", ".join(f"{gain:.2f}" for gain in gains),
               rises and gains[0] < 1.02 and 1.2 <= gains[-1] <= 1.5)  # fmt: skip
 
@@ -360,7 +360,7 @@ def _first_touched(guests: tuple[GuestPlan, ...]) -> tuple[GuestPlan, ...]:
     )
 
 
-# R7: BOOST and the rate limit.
+# BOOST and the rate limit.
 
 CHUNK_NS = 200_000
 WINDOW = 12
@@ -369,7 +369,7 @@ WIRE_NS = 7_800_000
 the 806 Mb/s that netperf reached alone. Window and cost are assumed; the rate is published."""
 
 
-def r7() -> Iterator[Row]:
+def wakeup() -> Iterator[Row]:
     """Netperf and a cpu hog on one cpu: alone, as until f02a5760c7, and since."""
     model = machine("e5620")
     quiet = work("sysbench-cpu")._replace(sensitivity=0.0)
@@ -388,17 +388,18 @@ def r7() -> Iterator[Row]:
         rate("4.5", netperf, hog),
         rate("4.13", netperf, hog),
     )
-    yield Row("R7 netperf beside a hog, until f02a5760c7 (4.5)", f"{166.5 / 806.64:.2f} of alone",
+    yield Row("wake-up, netperf beside a hog, until f02a5760c7 (4.5)",
+              f"{166.5 / 806.64:.2f} of alone",
               f"{before / alone:.2f}", 0.1 < before / alone < 0.3)  # fmt: skip
-    yield Row("R7 the same, since (4.13)", f"{731.66 / 806.64:.2f} of alone",
+    yield Row("wake-up, the same, since (4.13)", f"{731.66 / 806.64:.2f} of alone",
               f"{after / alone:.2f}",
               0.85 < after / alone < 0.97)  # fmt: skip
 
 
-# R8: siblings cost more than distance.
+# siblings cost more than distance.
 
 
-def r8() -> Iterator[Row]:
+def siblings() -> Iterator[Row]:
     """Yield 32 vcpus that are bound by the core, on one node of 16 cores or on both."""
     model = machine("e5-2682v4")
     one = GuestPlan("ssl", 32, 8 << 20, Doing(Kind.SPIN), work("openssl"), nodes=NodeMap([0]))
@@ -412,10 +413,10 @@ def r8() -> Iterator[Row]:
                                 SECONDS // 5, (1,), model.host.cpu_map)  # fmt: skip
             done[name, kind] = run(scenario, variant, 1).outcome.work
     loss = 1 - done["one", "openssl"] / done["two", "openssl"]
-    yield Row("R8 OpenSSL, 32 vcpus on the siblings of one node", "loses 40 to 75 %", f"{loss:.0%}",
+    yield Row("siblings, OpenSSL, 32 vcpus on one node", "loses 40 to 75 %", f"{loss:.0%}",
               0.38 <= loss <= 0.75)  # fmt: skip
     loss = 1 - done["one", "specjbb2005"] / done["two", "specjbb2005"]
-    yield Row("R8 the same with SpecJBB, whose memory is on both nodes then",
+    yield Row("siblings, the same with SpecJBB, whose memory is on both nodes then",
               "spread wins: siblings cost more than distance", f"loses {loss:.0%}",
               loss > 0)  # fmt: skip
 
@@ -470,7 +471,8 @@ def _probe(name: str, used: float, nodes: int) -> float:
 
 
 PARTS: dict[str, Callable[[], Iterator[Row]]] = {
-    "r1": r1, "r3": r3, "r4": r4, "r7": r7, "r8": r8, "latency": latency,
+    "xen2012": xen2012, "warehouses": warehouses, "autonuma": autonuma, "wakeup": wakeup,
+    "siblings": siblings, "latency": latency,
 }  # fmt: skip
 
 
