@@ -87,6 +87,19 @@ def test_clients_are_served_as_queueing_theory_has_it():
     assert rate * (response + 0.010) == pytest.approx(4, rel=0.03)
 
 
+@pytest.mark.parametrize("start", [0, 20 * MS])
+def test_clients_begin_to_think_when_their_guest_starts(start):
+    # Before, a request came 2 ms after the beginning, and stood in line for ever.
+    tasks = [task(0, Kind.SERVE, burst_ns=MS, queue=0, start=start)]
+    made = Credit(host(), tasks, [Share()], [Queue(1, 2 * MS, random=False)],
+                  version=credit_version("4.18"), seed=1)  # fmt: skip
+    made.begin()
+    made.run(start + 60 * MS)
+    # Each of its rounds is 2 ms of thinking and 1 ms of service.
+    assert made.numbers("responses") == [20]
+    assert made.numbers("response_ns") == [20 * MS]
+
+
 def test_threads_of_a_core_share_it():
     ground_ = host(threads=2)
     tasks = [task(at, hard=cpus(at), threads_yield=1.3) for at in range(2)]

@@ -25,7 +25,6 @@ MIN_TIMER_NS: int = 100
 """CSCHED_MIN_TIMER: a number of microseconds, used as nanoseconds."""
 
 _STEAL: int = int(Happening.STEAL)
-_MIGRATE: int = int(Happening.MIGRATE)
 _BOOST: int = int(Happening.BOOST)
 _PARK: int = int(Happening.PARK)
 _UNPARK: int = int(Happening.UNPARK)
@@ -118,9 +117,9 @@ class Credit(Engine):
     def begin(self) -> None:
         """Create the vcpus, and start the timers of the ticks and of the accounting."""
         Engine.begin(self)
-        self.post(self.tick_length, 4, 0)
+        self.tick_at(self.tick_length)
         # Both timers run from boot, at no fixed distance.
-        self.post(flat.whole(self.phase * self.slice_length) + 1, 5, 0)
+        self.account_at(flat.whole(self.phase * self.slice_length) + 1)
 
     # The run queues.
 
@@ -426,7 +425,7 @@ class Credit(Engine):
                 self.events += 1
                 self._vcpu_acct(cpu)
                 self._runq_sort(cpu)
-        self.post(self.now + self.tick_length, 4, 0)
+        self.tick_at(self.now + self.tick_length)
 
     def _vcpu_acct(self, cpu: int) -> None:
         # csched_vcpu_acct: who is found running pays, and does not stay boosted.
@@ -442,7 +441,7 @@ class Credit(Engine):
 
     def account(self) -> None:
         """csched_acct: hand out the credits of a time slice, by weight and cap."""
-        self.post(self.now + self.slice_length, 5, 0)
+        self.account_at(self.now + self.slice_length)
         if self.recording:
             self.note(_ACCOUNT, -1, -1)
         weight = self.total_weight

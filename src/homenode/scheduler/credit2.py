@@ -98,7 +98,7 @@ class Credit2(RunQueues):
         RunQueues.begin(self)
         for guest in range(self.guests):
             if self.cap[guest]:
-                self.post(flat.whole(self.phase * BUDGET_PERIOD) + 1, 6, guest)
+                self.unpark_at(flat.whole(self.phase * BUDGET_PERIOD) + 1, guest)
 
     # Waking.
 
@@ -371,7 +371,7 @@ class Credit2(RunQueues):
 
     def unpark(self, guest: int) -> None:
         """replenish_domain_budget, once in BUDGET_PERIOD."""
-        self.post(self.now + BUDGET_PERIOD, 6, guest)
+        self.unpark_at(self.now + BUDGET_PERIOD, guest)
         budget = self.guest_budget[guest] + self.total_budget[guest]
         if budget > self.total_budget[guest]:
             budget = self.total_budget[guest]

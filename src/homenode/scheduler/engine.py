@@ -159,7 +159,6 @@ class Engine:
         self.longest_wait = flat.integers(vcpus)
         self.finished = flat.integers(vcpus)
         self.ended_at = flat.integers(vcpus, -1)
-        self.dispatches = flat.integers(vcpus)
         self.cpu_moves = flat.integers(vcpus)
         self.node_moves = flat.integers(vcpus)
         self.last_cpu = flat.integers(vcpus, -1)
@@ -296,13 +295,26 @@ class Engine:
                 self.tokens[vcpu] -= 1
                 self.post(self.start[vcpu], _ARRIVE, vcpu)
         for queue in range(len(self.clients)):
+            start = self.start[self.first_server[queue]]
             for _ in range(self.clients[queue]):
-                self._think(queue)
+                self._think(queue, start)
 
     def post(self, time: int, kind: int, index: int) -> None:
         """Let something happen at a time."""
         if time < _LATEST:
             self.agenda.push(time << 20 | kind << 16 | index)
+
+    def tick_at(self, time: int) -> None:
+        """Let `tick` be called at a time."""
+        self.post(time, _TICK, 0)
+
+    def account_at(self, time: int) -> None:
+        """Let `account` be called at a time."""
+        self.post(time, _ACCOUNT, 0)
+
+    def unpark_at(self, time: int, guest: int) -> None:
+        """Let `unpark` be called for a guest at a time."""
+        self.post(time, _UNPARK, guest)
 
     def run(self, until: int) -> None:
         """Let time pass until `until`, in nanoseconds from the start."""
@@ -427,7 +439,6 @@ class Engine:
             if waited > self.longest_wait[vcpu]:
                 self.longest_wait[vcpu] = waited
             self.wait_since[vcpu] = -1
-        self.dispatches[vcpu] += 1
         last = self.last_cpu[vcpu]
         if last != cpu:
             self.last_cpu[vcpu] = cpu
@@ -469,7 +480,7 @@ class Engine:
         at = self.timer_at[cpu]
         if at >= 0 and self.armed[cpu] != at:
             self.armed[cpu] = at
-            self.agenda.push(at << 20 | 3 << 16 | cpu)
+            self.agenda.push(at << 20 | _TIMER << 16 | cpu)
 
     def _charge(self, cpu: int) -> None:
         # Write down what has been run since the last time.
@@ -572,12 +583,13 @@ class Engine:
 
     # Requests.
 
-    def _think(self, queue: int) -> None:
+    def _think(self, queue: int, since: int) -> None:
+        # A client asks again when it has thought; the first time, its guest has started by then.
         pause = self.think[queue]
         if self.think_random[queue]:
             self.queue_stream[queue] = self.queue_stream[queue] * _MULTIPLIER % _MODULUS
             pause = flat.whole(-pause * math.log(self.queue_stream[queue] / 2147483647.0))
-        self.post(self.now + pause, _REQUEST, queue)
+        self.post(since + pause, _REQUEST, queue)
 
     def _request(self, queue: int) -> None:
         # A client asks: whoever of the guest is free serves it, in turn; else it stands in line.
@@ -585,7 +597,7 @@ class Engine:
         servers = self.servers[queue]
         for step in range(servers):
             vcpu = first + (self.next_server[queue] + step) % servers
-            if not self.ready[vcpu] and self.now >= self.start[vcpu]:
+            if not self.ready[vcpu]:
                 self.next_server[queue] = (vcpu - first + 1) % servers
                 self.asked_at[vcpu] = self.now
                 self._arrive(vcpu)
@@ -600,7 +612,7 @@ class Engine:
         queue = self.queue[vcpu]
         self.response_ns[queue] += self.now - self.asked_at[vcpu]
         self.responses[queue] += 1
-        self._think(queue)
+        self._think(queue, self.now)
 
     def _take(self, vcpu: int) -> bool:
         queue = self.queue[vcpu]
