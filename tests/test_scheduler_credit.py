@@ -167,6 +167,40 @@ def test_who_prefers_a_node_is_woken_there_only_since_it_has_a_step():
     assert {where[version] for version in where if version != "4.2"} == {2}
 
 
+def test_in_4_3_the_preference_is_of_the_guest_and_of_whole_nodes():
+    ground = host(nodes=3, cores=2)
+    tasks = [task(0, soft=cpus(0)), task(0, soft=cpus(2)), task(1)]
+    masks = {}
+    for version in ("4.3", "4.5"):
+        engine = credit(ground, tasks, version=version)
+        engine.run(1 * MS)
+        before = engine.numbers("soft")
+        engine.set_affinity(1, cpus(0, 1, 2, 3, 4, 5), cpus(4))
+        masks[version] = (before, engine.numbers("soft"), engine.numbers("has_soft"))
+    everywhere = cpus(0, 1, 2, 3, 4, 5)
+    nodes_before, nodes_after = cpus(0, 1, 2, 3), cpus(0, 1, 4, 5)
+    assert masks == {
+        "4.3": ([nodes_before] * 2 + [everywhere], [nodes_after] * 2 + [everywhere], [1, 1, 0]),
+        "4.5": ([cpus(0), cpus(2), everywhere], [cpus(0), cpus(4), everywhere], [1, 1, 0]),
+    }
+
+
+def test_in_4_3_one_vcpu_without_a_preference_takes_it_from_its_guest():
+    ground = host(nodes=2, cores=2)
+    where = {}
+    for version in ("4.3", "4.5"):
+        # cpu 0 is busy: who prefers node 1 is woken there.
+        tasks = [
+            task(0, hard=cpus(0)), task(1, Kind.IDLE),
+            cycle(1, soft=cpus(2, 3), run=MS, sleep=5 * MS, start=2 * MS),
+        ]  # fmt: skip
+        engine = credit(ground, tasks, version=version)
+        engine.processor[2] = 0
+        engine.run(3 * MS)
+        where[version] = runs(engine, vcpu=2)[0][1]
+    assert where == {"4.3": 1, "4.5": 2}
+
+
 def test_a_preference_yields_where_no_cpu_of_it_is_idle():
     ground = host(nodes=2, cores=1)
     tasks = [task(0, hard=cpus(0)), task(1, soft=cpus(0), start=2 * MS)]

@@ -70,6 +70,7 @@ class Credit(Engine):
         self.migration_delay = migration_delay_us * 1000
         self.balance_ratelimit = version.balance_ratelimit_us * 1000
         self.has_steps = version.affinity_steps != "none"
+        self.steps_by_guest = version.affinity_steps == "node"
         self.tickles_idle_first: bool = version.tickles_idle_first
         self.picks_true_idle: bool = version.picks_true_idle
         self.kicks_current: bool = version.kicks_current
@@ -79,6 +80,14 @@ class Credit(Engine):
         self.spares_yielded: bool = version.spares_yielded
         self.tickle_one_idle = tickle_one_idle
         self.power_savings = power_savings
+
+        # Each vcpu's own preference: what its guest's follows from, if the step is by guest.
+        self.own_soft = flat.bits(self.vcpus * self.words)
+        for at in range(self.vcpus * self.words):
+            self.own_soft[at] = self.soft[at]
+        if self.steps_by_guest:
+            for guest in range(self.guests):
+                self._update_node_affinity(guest)
 
         # The run queue of a cpu: a list through `next_in`, from `first`, by priority.
         self.first = flat.integers(self.cpus, -1)
@@ -197,6 +206,42 @@ class Credit(Engine):
             if part:
                 found = 1
         return found
+
+    def affinity_changed(self, vcpu: int) -> None:
+        """Keep the node affinity of the guest what follows from its vcpus' masks."""
+        for at in range(vcpu * self.words, (vcpu + 1) * self.words):
+            self.own_soft[at] = self.soft[at]
+        if self.steps_by_guest:
+            self._update_node_affinity(self.guest[vcpu])
+
+    def _update_node_affinity(self, guest: int) -> None:
+        # domain_update_node_affinity, and csched_balance_cpumask of 4.3: the step of all vcpus of
+        # the guest is every cpu of every node that any of them prefers.
+        liked = self.scratch
+        for word in range(self.words):
+            liked[word] = 0
+        for vcpu in range(self.vcpus):
+            if self.guest[vcpu] == guest:
+                for node in range(self.nodes):
+                    self._add_if_liked(vcpu, node)
+        for vcpu in range(self.vcpus):
+            if self.guest[vcpu] != guest:
+                continue
+            self.has_soft[vcpu] = 0
+            for word in range(self.words):
+                at = vcpu * self.words + word
+                self.soft[at] = self.hard[at] & liked[word]
+                if self.soft[at] != self.hard[at]:
+                    self.has_soft[vcpu] = 1
+
+    def _add_if_liked(self, vcpu: int, node: int) -> None:
+        # Puts the node's cpus into `scratch`, if the vcpu prefers any of them.
+        cpus = node * self.words
+        for word in range(self.words):
+            if self.own_soft[vcpu * self.words + word] & self.node_cpus[cpus + word]:
+                for every in range(self.words):
+                    self.scratch[every] |= self.node_cpus[cpus + every]
+                return
 
     def _steps_from(self, vcpu: int) -> int:
         # Where has_soft_affinity is false, the first step is left out.

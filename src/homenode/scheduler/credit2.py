@@ -104,7 +104,7 @@ class Credit2(RunQueues):
 
     def insert(self, vcpu: int) -> None:
         """Choose the first cpu and run queue: csched2_unit_insert."""
-        self._note_pinned(vcpu)
+        self.affinity_changed(vcpu)
         cpu = self.first_cpu(vcpu)
         self.processor[vcpu] = cpu
         cpu = self.pick(vcpu)
@@ -149,13 +149,8 @@ class Credit2(RunQueues):
         if returns and self.guest_budget[guest] > 0:
             self._unpark_all(guest)
 
-    def set_affinity(self, vcpu: int, hard: flat.Wide, soft: flat.Wide) -> None:
-        """csched2_aff_cntl comes first."""
-        RunQueues.set_affinity(self, vcpu, hard, soft)
-        self._note_pinned(vcpu)
-
-    def _note_pinned(self, vcpu: int) -> None:
-        # CSFLAG_pinned: one cpu alone is in its hard affinity.
+    def affinity_changed(self, vcpu: int) -> None:
+        """csched2_aff_cntl: CSFLAG_pinned, if one cpu alone is in the hard affinity."""
         found = 0
         for word in range(self.words):
             found += flat.count_bits(self.hard[vcpu * self.words + word])

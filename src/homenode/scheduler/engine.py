@@ -268,6 +268,9 @@ class Engine:
     def idled(self, cpu: int) -> None:
         """Do what is left to do for a cpu that has nothing to run since now."""
 
+    def affinity_changed(self, vcpu: int) -> None:
+        """Do what follows from masks of a vcpu that are new, before it leaves its cpu."""
+
     def move(self, vcpu: int, cpu: int) -> None:
         """Let a vcpu that is on no cpu and in no queue belong to a cpu."""
         self.processor[vcpu] = cpu
@@ -629,6 +632,7 @@ class Engine:
     def set_affinity(self, vcpu: int, hard: flat.Wide, soft: flat.Wide) -> None:
         """Give a vcpu other masks: vcpu_set_affinity of xen/common/sched/core.c."""
         self._set_masks(vcpu, hard, soft)
+        self.affinity_changed(vcpu)
         cpu = self.on_cpu[vcpu]
         if cpu >= 0:
             self.migrating[vcpu] = 1

@@ -28,8 +28,8 @@ class Doing(NamedTuple):
     """What the vcpus of a guest do; times in nanoseconds, as in `homenode.scheduler.tasks.Task`.
 
     A CHAIN goes from the guest to the guest `then`, vcpu by vcpu, and back. Each vcpu begins with
-    `in_flight` rounds: as many go around as the guests of a chain have together. SERVE has `clients` of
-    the guest, who think for `think_ns`.
+    `in_flight` rounds: as many go around as the guests of a chain have together. SERVE
+    has `clients` of the guest, who think for `think_ns`.
     """
 
     kind: Kind
