@@ -372,7 +372,7 @@ class Credit(Engine):
             cpus[word] &= idle[word]
             if cpus[word]:
                 left = 1
-        if self.picks_true_idle and left and not self.is_in(cpus, 0, cpu):
+        if left and not self.is_in(cpus, 0, cpu):
             cpu = self.after(cpus, cpu)
         cpus[cpu >> 6] &= ~self.bit[cpu]
         while self._any(cpus):

@@ -68,7 +68,6 @@ class Credit2(RunQueues):
         self.residual = flat.integers(self.vcpus)
         self.burnt_at = flat.integers(self.vcpus)
         self.tickled_cpu = flat.integers(self.vcpus, -1)
-        self.pinned = flat.integers(self.vcpus)
         self.wanted_rqd = flat.integers(self.vcpus, -1)
         self.budget = flat.integers(self.vcpus, _NO_CAP)
         self.quota = flat.integers(self.vcpus)
@@ -104,7 +103,6 @@ class Credit2(RunQueues):
 
     def insert(self, vcpu: int) -> None:
         """Choose the first cpu and run queue: csched2_unit_insert."""
-        self.affinity_changed(vcpu)
         cpu = self.first_cpu(vcpu)
         self.processor[vcpu] = cpu
         cpu = self.pick(vcpu)
@@ -149,13 +147,6 @@ class Credit2(RunQueues):
         if returns and self.guest_budget[guest] > 0:
             self._unpark_all(guest)
 
-    def affinity_changed(self, vcpu: int) -> None:
-        """csched2_aff_cntl: CSFLAG_pinned, if one cpu alone is in the hard affinity."""
-        found = 0
-        for word in range(self.words):
-            found += flat.count_bits(self.hard[vcpu * self.words + word])
-        self.pinned[vcpu] = 1 if found == 1 else 0
-
     # Tickling.
 
     def _tickle_cpu(self, cpu: int, vcpu: int) -> None:
@@ -178,16 +169,10 @@ class Credit2(RunQueues):
 
     def _runq_tickle(self, vcpu: int) -> None:
         # runq_tickle: idle cores first, then idle cpus, each in the soft affinity first; then the
-        # cpu that can be preempted best. Cpus of the own run queue only.
+        # cpu that can be preempted best. Cpus of the own run queue only. (Xen's shortcut for who is
+        # pinned to one cpu comes to the same.)
         cpu = self.processor[vcpu]
         rqd = self.rqd[vcpu]
-        if (
-            self.pinned[vcpu]
-            and self.is_in(self.idle, 0, cpu)
-            and not self.is_in(self.tickled, 0, cpu)
-        ):
-            self._tickle_for(vcpu, cpu)
-            return
         for step in range(0 if self.has_soft[vcpu] else 1, 2):
             idle = self._idle_core(vcpu, cpu, rqd, step)
             if idle < 0:
