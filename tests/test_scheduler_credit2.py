@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from homenode.errors import HomenodeError
 from homenode.scheduler.codes import Happening, Kind
+from homenode.scheduler.credit2 import CREDIT_MIN
 from homenode.scheduler.run_queues import ARRANGEMENTS, run_queues
 from simulated import MS, S, cpus, credit2, cycle, host, idle_waits, runs, task, told
 from test_scheduler_credit import workloads
@@ -151,6 +152,62 @@ def test_whose_cpu_is_not_preferred_is_preempted_rather():
     engine.processor[2] = 0
     engine.run(8 * MS)
     assert [cpu for *_, cpu, vcpu in told(engine, Happening.TICKLE) if vcpu == 2] == [1]
+
+
+def test_who_suits_both_affinities_is_preempted_before_who_is_poorer():
+    # cpus 1 and 2 run equals but for 5 ms; the newcomer, of cpu 0, prefers the richer one's cpu.
+    ground = host(cores=3)
+    best = {}
+    for soft in (None, cpus(1)):
+        tasks = [task(0, hard=cpus(1, 2), soft=soft), *(task(at) for at in range(1, 3))]
+        engine = credit2(ground, tasks, arrangement="all")
+        engine.credit[1], engine.credit[2] = 0, -5 * MS
+        for cpu in (1, 2):
+            engine.running[cpu] = engine.processor[cpu] = cpu
+            engine.idle[0] &= ~cpus(cpu)
+        engine.now = engine.burnt_at[1] = engine.burnt_at[2] = 3 * MS
+        best[soft] = engine._preemptable_cpu(0, 0, 0)
+    assert best == {None: 2, cpus(1): 1}
+
+
+def test_a_reset_gives_more_if_the_next_one_is_at_the_bottom_and_leaves_little_over():
+    after = {}
+    for next_one, other in ((-1, 9 * MS), (CREDIT_MIN, -9 * MS - 800_000)):
+        engine = credit2(host(), [task(0), task(1)])
+        engine.credit[0], engine.credit[1] = next_one, other
+        engine._reset_credit(0, 0)
+        after[next_one] = engine.numbers("credit")
+    # All are given 10 ms, or 20; nobody has more than 10.5.
+    assert after == {
+        -1: [10 * MS - 1, 10 * MS + 500_000],
+        CREDIT_MIN: [10 * MS, 10 * MS + 200_000],
+    }
+
+
+def test_picks_go_round_in_a_run_queue():
+    engine = credit2(host(cores=4), [task(0, Kind.IDLE)], arrangement="all")
+    assert len({engine.pick(0) for _ in range(4)}) == 4
+
+
+def test_within_the_rate_limit_a_cpu_goes_on_with_what_it_runs_unless_that_yields():
+    chosen = {}
+    for yields in (0, 1):
+        for ran in (400_000, 600_000):
+            engine = credit2(host(), [task(0), task(1)], ratelimit_us=500)
+            engine.running[0] = 0
+            engine.ready[0] = engine.ready[1] = 1
+            # Who waits has less credit: only who yields lets it go first.
+            engine.credit[1] = 1 * MS
+            engine._runq_insert(1)
+            engine.yields[0] = yields
+            engine.now = ran
+            poorer = engine._runq_candidate(0, 0, 0)
+            engine.credit[1] = 20 * MS
+            engine.yields[0] = yields
+            chosen[yields, ran] = (poorer, engine._runq_candidate(0, 0, 0))
+    assert chosen == {
+        (0, 400_000): (0, 0), (0, 600_000): (0, 1), (1, 400_000): (1, 1), (1, 600_000): (1, 1),
+    }  # fmt: skip
 
 
 def test_moving_to_another_cpu_needs_more_credit_and_is_compensated():

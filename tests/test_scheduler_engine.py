@@ -148,6 +148,16 @@ def test_a_pace_that_changes_under_way_counts_from_then():
     assert engine.numbers("ended_at") == [16 * MS]
 
 
+def test_moves_are_counted_by_cpu_and_by_node():
+    engine = credit(host(nodes=2, cores=2), [task(0, hard=cpus(0))])
+    for cpu in (1, 3, 2, 0):
+        engine.run(engine.now + 5 * MS)
+        engine.set_affinity(0, cpus(cpu), cpus(cpu))
+    engine.run(engine.now + 5 * MS)
+    assert engine.numbers("cpu_moves") == [4]
+    assert engine.numbers("node_moves") == [2]
+
+
 def test_times_that_are_drawn_have_their_mean_and_differ_by_seed():
     ended = {}
     for seed in (1, 2):
