@@ -312,6 +312,21 @@ def test_a_host_as_it_runs_becomes_a_scenario():
     assert outcome.guests[1].cpu_s == pytest.approx(0.5, abs=0.1)
 
 
+def test_times_are_those_of_a_later_look_at_who_is_still_there():
+    _, guests = guests_before_and_after()
+    guests = [guest._replace(id=number) for number, guest in enumerate(guests)]
+    looked = {
+        0: [vcpu._replace(time_ns=7 + vcpu.id, hard=CpuMap()) for vcpu in guests[0].vcpus],
+        2: [],
+    }
+    busy, idle = live.with_times([*guests, guests[1]._replace(id=None)], looked)
+    assert [(vcpu.time_ns, vcpu.hard) for vcpu in busy.vcpus] == [
+        (7, guests[0].vcpus[0].hard),
+        (8, guests[0].vcpus[1].hard),
+    ]
+    assert (idle.name, idle.vcpus[0].time_ns) == ("idle", None)
+
+
 def test_changes_make_one_variant_beside_today():
     made = live.scenario_of(
         machine("e5620").host, *guests_before_and_after(), 2.0, duration_ns=10**9, seeds=[1]

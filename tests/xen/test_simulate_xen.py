@@ -29,8 +29,9 @@ def test_what_runs_on_xen_is_simulated_with_its_masks_memory_and_load(lab):
         next(guest for guest in one["guests"] if guest["name"] == "busy")["values"]
         for one in (today, changed)
     )
-    # Held to cpus of node 1, which its memory followed; there it runs all of the time.
-    assert busy["cpu_s"]["mean"] == pytest.approx(2.0, abs=0.1)
+    # Held to cpus of node 1, which its memory followed. Domain-0 may be as busy as it likes: by
+    # their weights half of the two cpus is left, at the least.
+    assert 1.0 < busy["cpu_s"]["mean"] < 2.01
     assert busy["locality"]["mean"] == pytest.approx(1.0, abs=0.01)
     assert moved["locality"]["mean"] < 0.5
     assert "Domain-0" in [guest["name"] for guest in today["guests"]]

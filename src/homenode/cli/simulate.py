@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +25,8 @@ from homenode.simulation.scenario import Scenario, Variant
 from homenode.units import parse_time_ns
 
 if TYPE_CHECKING:
+    from homenode.drivers.base import Driver
+    from homenode.guest import Guest, Vcpu
     from homenode.host import Host
     from homenode.simulation.comparison import Comparison
 
@@ -49,6 +51,10 @@ units, and what the models cannot say.
 """
 
 _MOST_FROM_COMMAND = 1000
+
+_WAITS_FOR_LOOKS = 4
+"""Between two looks passes so many times as long as one takes: it is not known when within."""
+
 _LONGEST_NS = LATEST_NS // 2
 
 
@@ -164,23 +170,25 @@ def _from_file(asked: argparse.Namespace) -> Scenario:
 
 def _from_host(asked: argparse.Namespace) -> Scenario:
     driver = connect(asked.connect)
-    before = driver.snapshot()
+    snapshot = driver.snapshot()
+    before: Sequence[Guest] = snapshot.guests
+    after = before
     seconds = 0.0
     if asked.busy is None and any(
-        vcpu.time_ns is not None for guest in before.guests for vcpu in guest.vcpus
+        vcpu.time_ns is not None for guest in snapshot.guests for vcpu in guest.vcpus
     ):
-        begun = time.monotonic()
-        time.sleep(1.0)
-        after = driver.snapshot()
-        seconds = time.monotonic() - begun
-    else:
-        after = before
+        # A snapshot takes long, and here and there in it times are read: these lists are short.
+        first, begun, look_s = _cpu_times(driver)
+        time.sleep(max(1.0, _WAITS_FOR_LOOKS * look_s))
+        second, ended, _ = _cpu_times(driver)
+        seconds = ended - begun
+        before, after = live.with_times(before, first), live.with_times(after, second)
     from homenode.scheduler.models import work  # noqa: PLC0415 - reads its file
 
     scenario = live.scenario_of(
-        after.host,
-        before.guests,
-        after.guests,
+        snapshot.host,
+        before,
+        after,
         seconds,
         duration_ns=_positive(asked.duration or "10s", "--duration"),
         seeds=range(1, 6),
@@ -191,6 +199,14 @@ def _from_host(asked: argparse.Namespace) -> Scenario:
         print("note: the scheduler of this host is not modelled; an ideal one stands for it",
               file=sys.stderr)  # fmt: skip
     return scenario
+
+
+def _cpu_times(driver: "Driver") -> "tuple[Mapping[int, Sequence[Vcpu]], float, float]":
+    """Return the vcpus, in the mean when they were looked at, and how long that took."""
+    begun = time.monotonic()
+    vcpus = driver.vcpus()
+    ended = time.monotonic()
+    return vcpus, (begun + ended) / 2, ended - begun
 
 
 def _positive(text: str, option: str) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from homenode.bitmap import CpuMap, NodeMap
 from homenode.errors import HomenodeError, ParseError
-from homenode.guest import Guest
+from homenode.guest import Guest, Vcpu
 from homenode.host import Host
 from homenode.scheduler.codes import Kind
 from homenode.scheduler.memory import machine_of
@@ -83,6 +83,18 @@ def scenario_of(  # noqa: PLR0913 - what is assumed is named
         (Variant("today", _scheduler(host), "as-is", "as-is"),),
         duration_ns, duration_ns // 10, tuple(seeds), cpus,
     )  # fmt: skip
+
+
+def with_times(guests: Sequence[Guest], vcpus: Mapping[int, Sequence[Vcpu]]) -> list[Guest]:
+    """Return those guests that are in `vcpus`, which are by the id of their guest, timed by it."""
+    timed = []
+    for guest in guests:
+        if guest.id is None or guest.id not in vcpus:
+            continue
+        times = {vcpu.id: vcpu.time_ns for vcpu in vcpus[guest.id]}
+        own = tuple(vcpu._replace(time_ns=times.get(vcpu.id)) for vcpu in guest.vcpus)
+        timed.append(guest._replace(vcpus=own))
+    return timed
 
 
 def _has_run(before: Mapping[str, Guest], after: Sequence[Guest]) -> bool:
