@@ -10,7 +10,8 @@ two equal candidates the one with the lexicographically earlier node set. A term
 the order transitive, which "equal within 10 %" (version 2 of the 2012 series) does not.
 """
 
-from typing import Final, Literal, NamedTuple
+from collections.abc import Mapping
+from typing import Final, Literal, NamedTuple, Protocol
 
 from homenode.errors import HomenodeError, ParseError
 from homenode.guest import GuestRequest
@@ -72,9 +73,17 @@ class Policy(NamedTuple):
         return ",".join(map(str, self.terms))
 
 
-def parse_order(text: str) -> tuple[Term, ...]:
-    """Read an order such as ``nodes,distance,-usable~4G``."""
-    terms = tuple(_term(part.strip(), text) for part in text.split(","))
+class Measured(Protocol):
+    """Of a row of a table of facts, what an order has to know."""
+
+    @property
+    def unit(self) -> str:
+        """The unit of the fact, empty if it has none."""
+
+
+def parse_order(text: str, facts: Mapping[str, Measured] = FACTS) -> tuple[Term, ...]:
+    """Read an order such as ``nodes,distance,-usable~4G`` of these facts."""
+    terms = tuple(_term(part.strip(), text, facts) for part in text.split(","))
     names = [term.fact for term in terms]
     for at, name in enumerate(names):
         if name in names[:at] and terms[names.index(name)].step is None:
@@ -84,13 +93,13 @@ def parse_order(text: str) -> tuple[Term, ...]:
     return terms
 
 
-def _term(part: str, text: str) -> Term:
+def _term(part: str, text: str, facts: Mapping[str, Measured]) -> Term:
     name, tilde, step_text = part.removeprefix("-").partition("~")
-    if name not in FACTS:
+    if name not in facts:
         raise ParseError(
-            f"there is no fact {name!r} in policy {text!r}", hint=f"there are {', '.join(FACTS)}"
+            f"there is no fact {name!r} in policy {text!r}", hint=f"there are {', '.join(facts)}"
         )
-    step = _step(step_text, FACTS[name].unit, part) if tilde else None
+    step = _step(step_text, facts[name].unit, part) if tilde else None
     return Term(name, -1 if part.startswith("-") else 1, step, step_text)
 
 

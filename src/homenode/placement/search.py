@@ -150,6 +150,11 @@ class Search:
         """Return the values of one set in the order of the policy, as `find` compares them."""
         return [term.lower(part, 0, 0) for term in self.terms]
 
+    def values_alone(self, at: int) -> tuple[Value, ...]:
+        """Return the values of the set of one node, at position `at`, as `find` compares them."""
+        found = [term.singles([at]) for term in self.terms]
+        return tuple(values[0] if isinstance(values, list) else values for values in found)
+
     def part_of(self, chosen: int) -> Part:
         """Return a set of positions with what is added up over it."""
         part = self.root

@@ -1,0 +1,372 @@
+"""The hosts of a fleet: what is free on each node, and at once which hosts can hold what.
+
+Hosts are numbered in the order of the fleet, and a set of them is an int: bit h is host h. Nodes
+with cpus are numbered through all hosts; the first one of host h is ``first[h]``, and the position
+of a node is its place among those of its host. Nodes without cpus give nothing here.
+
+The index is kept true with every change: for each kind of part that was ever asked for, the hosts
+on which at least one node can hold it, at least two, and so on. So "which hosts can hold this
+guest" is one look, whatever the number of hosts. A node goes from one `NodeState` to another, of
+which there are few, and each of them knows what fits there.
+"""
+
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from math import floor
+from typing import NamedTuple
+
+from homenode.errors import HomenodeError
+from homenode.fleet.demand import Alternative, Demand, Part, demand_of
+from homenode.fleet.groups import Group, Membership
+from homenode.guest import GuestRequest
+from homenode.host import Host
+from homenode.placement.view import View
+
+LONGEST_LOG = 1 << 16
+"""Changes that are kept for those who rank hosts; who has not looked for so long looks anew."""
+
+MOST_STATES = 1 << 18
+"""States of one kind of node that are kept."""
+
+
+class OverCommit(NamedTuple):
+    """How much of each resource is given away for one that is there; vcpus None: any number."""
+
+    vcpus: Fraction | None = Fraction(1)
+    memory: Fraction = Fraction(1)
+
+
+class FleetHost(NamedTuple):
+    """A host of a fleet: its name, what it is, and its rack (None: one of its own).
+
+    A host that runs has a `view` of it, on which its own engine decides; then `guests` are there
+    already, and `used` is what they have of each node with cpus.
+    """
+
+    name: str
+    host: Host
+    rack: str | None = None
+    view: View | None = None
+    guests: int = 0
+    used: tuple[Part, ...] = ()
+
+
+class Place(NamedTuple):
+    """Where a guest is: a host, and by position on it the node of each of its parts."""
+
+    host: int
+    ats: tuple[int, ...]
+    wanted: Alternative
+
+
+class NodeState:
+    """What is free on a node, and which of all parts fit there, as their bits.
+
+    Nodes in one state share it. `less` and `more` lead, by the bit of a part, to the state with
+    that part taken and given back.
+    """
+
+    __slots__ = ("fits", "is_touched", "kib", "less", "more", "vcpus")
+
+    def __init__(self, vcpus: int, kib: int, *, fits: int, is_touched: bool) -> None:
+        self.vcpus = vcpus
+        self.kib = kib
+        self.fits = fits
+        self.is_touched = is_touched
+        self.less: dict[int, NodeState] = {}
+        self.more: dict[int, NodeState] = {}
+
+
+class _NodeKind(NamedTuple):
+    """Nodes with the same cpus and capacity, and the states that they were in."""
+
+    cpus: int
+    vcpus: int
+    kib: int
+    states: dict[tuple[int, int], NodeState]
+
+
+class Fleet:
+    """Hosts with what is free on them. `take` and `give` change it; nobody else may.
+
+    `states` has the state of every node, `guests` how many are on a host, `vcpus` and `kib` what
+    is free there. `changed` are the hosts that changed, in that order, without the first
+    `changed_before` of them. `choosers` is for those who choose by some policy and follow it.
+    """
+
+    def __init__(self, hosts: Sequence[FleetHost], over_commit: OverCommit | None = None) -> None:
+        self.hosts = tuple(hosts)
+        self.over_commit = over_commit or OverCommit()
+        self.count = len(self.hosts)
+        self.everywhere = (1 << self.count) - 1
+        self.bit = [1 << number for number in range(self.count)]
+        self.kinds, self.kind_of = _kinds(self.hosts, self.over_commit)
+        self.most_nodes = max((len(kind.ids) for kind in self.kinds), default=0)
+        # The index. Every kind of part has a bit. By level (on one node at least, on two...): the
+        # parts that each host can hold, the hosts that can hold each part, and the parts that
+        # anybody asks for on so many nodes.
+        self._parts: list[Part] = []
+        self._bit_of: dict[Part, int] = {}
+        self._held: list[list[int]] = []
+        self._holders: list[dict[int, int]] = []
+        self._asked: list[int] = []
+        self._numbers: dict[int, int] = {}
+        self.first: list[int] = []
+        self.states: list[NodeState] = []
+        self._node_kinds: dict[tuple[int, int, int], _NodeKind] = {}
+        self._kind_of_node: list[_NodeKind] = []
+        for kind in self.kind_of:
+            self.first.append(len(self.states))
+            for node in zip(self.kinds[kind].cpus, *self.kinds[kind].capacity, strict=True):
+                own = self._node_kinds.setdefault(node, _NodeKind(*node, {}))
+                self._kind_of_node.append(own)
+                self.states.append(self._state(own, own.vcpus, own.kib))
+        self.first.append(len(self.states))
+        self._fits = [0] * len(self.states)
+        self.guests = [host.guests for host in self.hosts]
+        self.vcpus = [sum(self.kinds[kind].capacity.vcpus) for kind in self.kind_of]
+        self.kib = [sum(self.kinds[kind].capacity.kib) for kind in self.kind_of]
+        for number, one in enumerate(self.hosts):
+            self._use(number, one.used)
+        self.racks, self.rack_of = _racks(self.hosts)
+        self.choosers: dict[object, object] = {}
+        self._groups: dict[str, Group] = {}
+        self._demands: dict[GuestRequest, Demand] = {}
+        self.changed: list[int] = []
+        self.changed_before = 0
+
+    def _use(self, host: int, used: Sequence[Part]) -> None:
+        for node, (vcpus, kib) in enumerate(used, self.first[host]):
+            own, state = self._kind_of_node[node], self.states[node]
+            self.states[node] = self._state(own, state.vcpus - vcpus, state.kib - kib)
+            self.vcpus[host] -= vcpus
+            self.kib[host] -= kib
+
+    # -- what is asked for --
+
+    def demand(self, request: GuestRequest) -> Demand:
+        """Return what `request` wants; the same object for equal requests."""
+        known = self._demands.get(request)
+        if known is None:
+            known = self._demands[request] = demand_of(request, self.most_nodes)
+        return known
+
+    def holders(self, wanted: Alternative) -> int:
+        """Return the hosts that can hold the parts of `wanted`.
+
+        If it is not nested, some of them may turn out not to.
+        """
+        found = self.everywhere
+        for bit, count in wanted.counts or self._learn(wanted):
+            found &= self._holders[count - 1][bit]
+        return found
+
+    def holders_of(self, part: Part, count: int) -> int:
+        """Return the hosts on which at least `count` nodes can hold `part`: looks at every node."""
+        found = 0
+        for host in range(self.count):
+            fitting = sum(
+                part.kib <= self.states[node].kib
+                and part.vcpus <= self._seats(self._kind_of_node[node], self.states[node].vcpus)
+                for node in range(self.first[host], self.first[host + 1])
+            )
+            if fitting >= count:
+                found |= self.bit[host]
+        return found
+
+    def _learn(self, wanted: Alternative) -> tuple[tuple[int, int], ...]:
+        for part in wanted.parts:
+            if part not in self._bit_of:
+                self._bit_of[part] = 1 << len(self._parts)
+                self._parts.append(part)
+        wanted.name_parts([self._bit_of[part] for part in wanted.parts])
+        for bit, count in wanted.counts:
+            self._asked += [0] * (count - len(self._asked))
+            self._asked[count - 1] |= bit
+        self._look_anew()
+        return wanted.counts
+
+    def _look_anew(self) -> None:
+        # Something is asked for that was not before: what fits where is found out, once.
+        for kind in self._node_kinds.values():
+            for state in kind.states.values():
+                state.fits = self._fitting(kind, state.vcpus, state.kib)
+        self._fits = [state.fits for state in self.states]
+        self._held = [[0] * self.count for _ in self._asked]
+        self._holders = [dict.fromkeys(self._bit_of.values(), 0) for _ in self._asked]
+        for host in range(self.count):
+            self._settle(host)
+
+    def _fitting(self, kind: _NodeKind, vcpus: int, kib: int) -> int:
+        seats = self._seats(kind, vcpus)
+        fits = 0
+        for part, bit in self._bit_of.items():
+            if part.vcpus <= seats and part.kib <= kib:
+                fits |= bit
+        # One object for each number: the nodes of a host are looked at again and again.
+        return self._numbers.setdefault(fits, fits)
+
+    def _seats(self, kind: _NodeKind, vcpus: int) -> int:
+        # However much is given away, no two vcpus of a guest share a cpu.
+        return kind.cpus if self.over_commit.vcpus is None else min(vcpus, kind.cpus)
+
+    def _state(self, kind: _NodeKind, vcpus: int, kib: int) -> NodeState:
+        known = kind.states.get((vcpus, kib))
+        if known is None:
+            if len(kind.states) >= MOST_STATES:
+                self._forget(kind)
+            touched = (vcpus, kib) != (kind.vcpus, kind.kib)
+            fits = self._fitting(kind, vcpus, kib)
+            known = NodeState(vcpus, kib, fits=fits, is_touched=touched)
+            kind.states[vcpus, kib] = known
+        return known
+
+    def _forget(self, kind: _NodeKind) -> None:
+        used = {id(state) for state in self.states}
+        for key, state in list(kind.states.items()):
+            state.less.clear()
+            state.more.clear()
+            if id(state) not in used:
+                del kind.states[key]
+
+    # -- groups --
+
+    def group(self, membership: Membership) -> Group:
+        """Return the group of that name, new if there is none.
+
+        Raises `HomenodeError` if it has another rule.
+        """
+        known = self._groups.get(membership.group)
+        if known is None:
+            known = self._groups[membership.group] = Group(
+                membership.rule, self.rack_of, self.racks
+            )
+        elif known.rule != membership.rule:
+            raise HomenodeError(
+                f"group {membership.group!r} is {known.rule} and {membership.rule}",
+                hint="a group has one rule",
+            )
+        return known
+
+    # -- changes --
+
+    def take(self, place: Place) -> None:
+        """Take what a guest needs at `place`."""
+        host, ats, wanted = place
+        states, first = self.states, self.first[host]
+        for at, bit in zip(ats, wanted.bits, strict=True):
+            node = first + at
+            state = states[node] = states[node].less.get(bit) or self._step(node, bit, -1)
+            self._fits[node] = state.fits
+        self.vcpus[host] -= wanted.vcpus
+        self.kib[host] -= wanted.kib
+        self.guests[host] += 1
+        self._settle(host)
+
+    def give(self, place: Place) -> None:
+        """Give it back."""
+        host, ats, wanted = place
+        states, first = self.states, self.first[host]
+        for at, bit in zip(ats, wanted.bits, strict=True):
+            node = first + at
+            state = states[node] = states[node].more.get(bit) or self._step(node, bit, 1)
+            self._fits[node] = state.fits
+        self.vcpus[host] += wanted.vcpus
+        self.kib[host] += wanted.kib
+        self.guests[host] -= 1
+        self._settle(host)
+
+    def _settle(self, host: int) -> None:
+        """Bring the index up to date with the nodes of `host`."""
+        self.changed.append(host)
+        if len(self.changed) > LONGEST_LOG:
+            self.changed_before += len(self.changed)
+            self.changed.clear()
+        first, last = self.first[host], self.first[host + 1]
+        if len(self._asked) == 1:
+            held = 0
+            for fits in self._fits[first:last]:
+                held |= fits
+            if held != self._held[0][host]:
+                self._note(0, host, held)
+            return
+        levels = [0] * len(self._asked)
+        for fits in self._fits[first:last]:
+            for level, held in enumerate(levels):
+                levels[level] = held | fits
+                fits &= held  # noqa: PLW2901 - what is on one more node
+                if not fits:
+                    break
+        for level, held in enumerate(levels):
+            self._note(level, host, held)
+
+    def _note(self, level: int, host: int, held: int) -> None:
+        known = self._held[level]
+        changed = (held ^ known[host]) & self._asked[level]
+        known[host] = held
+        holders, own = self._holders[level], self.bit[host]
+        while changed:
+            bit = changed & -changed
+            changed ^= bit
+            holders[bit] ^= own
+
+    def _step(self, node: int, bit: int, sign: int) -> NodeState:
+        state, part = self.states[node], self._parts[bit.bit_length() - 1]
+        vcpus, kib = state.vcpus + sign * part.vcpus, state.kib + sign * part.kib
+        after = self._state(self._kind_of_node[node], vcpus, kib)
+        (state.less if sign < 0 else state.more)[bit] = after
+        return after
+
+
+class Capacity(NamedTuple):
+    """What each node with cpus can give when it is empty, over-commitment included."""
+
+    vcpus: tuple[int, ...]
+    kib: tuple[int, ...]
+
+
+class HostKind(NamedTuple):
+    """What like hosts have in common: the model, and of each node with cpus number and size."""
+
+    host: Host
+    ids: tuple[int, ...]
+    cpus: tuple[int, ...]
+    capacity: Capacity
+
+
+def _kinds(hosts: Iterable[FleetHost], over_commit: OverCommit) -> tuple[list[HostKind], list[int]]:
+    kinds: list[HostKind] = []
+    numbers: dict[int, int] = {}
+    kind_of = []
+    for one in hosts:
+        number = numbers.get(id(one.host))
+        if number is None:
+            number = numbers[id(one.host)] = len(kinds)
+            kinds.append(_kind(one, over_commit))
+        kind_of.append(number)
+    return kinds, kind_of
+
+
+def _kind(one: FleetHost, over_commit: OverCommit) -> HostKind:
+    host = one.host
+    ids = tuple(host.nodes_of(host.cpu_map))
+    usable = [host.nodes_by_id[node].usable_kib for node in ids]
+    if one.view is None and (not ids or None in usable):
+        what = "has no nodes with cpus" if not ids else "does not tell what memory is free"
+        raise HomenodeError(f"host {one.name!r} {what}", hint="a fleet's hosts have both")
+    cpus = tuple(len(host.cpus_by_node[node]) for node in ids)
+    vcpus = tuple(floor(own * (over_commit.vcpus or 1)) for own in cpus)
+    kib = tuple(floor((own or 0) * over_commit.memory) for own in usable)
+    return HostKind(host, ids, cpus, Capacity(vcpus, kib))
+
+
+def _racks(hosts: Sequence[FleetHost]) -> tuple[dict[int, int], list[int]]:
+    numbers: dict[tuple[str, ...], int] = {}
+    rack_of = [
+        numbers.setdefault(("host", one.name) if one.rack is None else (one.rack,), len(numbers))
+        for one in hosts
+    ]
+    racks: dict[int, int] = {}
+    for host, rack in enumerate(rack_of):
+        racks[rack] = racks.get(rack, 0) | 1 << host
+    return racks, rack_of

@@ -1,0 +1,169 @@
+"""The nodes of one host for a guest: the engine for single hosts, asked many times.
+
+What `homenode.placement` decides on one host hangs on the numbers of its nodes alone, and these
+come again and again: hosts are alike, and so are guests. So its answers are kept: for a guest on
+one node what the policy says of a node in that state, for one on several the nodes that were
+chosen on a host in that state.
+"""
+
+from typing import Protocol
+
+from homenode.fleet.demand import Alternative
+from homenode.fleet.hosts import Fleet, HostKind, NodeState, Place
+from homenode.fleet.ranking import Comparable
+from homenode.placement.policies import Policy
+from homenode.placement.problem import Problem, prepare
+from homenode.placement.search import Search
+from homenode.placement.view import View
+from homenode.placement.virtual import Cells
+from homenode.placement.weights import Weights
+
+MOST_KEPT = 1 << 18
+"""Answers that are kept of one kind of guest on one kind of host."""
+
+_State = tuple[NodeState, ...]
+
+
+class Nodes(Protocol):
+    """Chooses the nodes on a host that can hold the guest."""
+
+    def place(self, host: int, wanted: Alternative) -> Place | None:
+        """Return where on `host` the guest goes; None if it does not fit there after all."""
+
+    def value(self, host: int, wanted: Alternative) -> Comparable:
+        """Return how good that place is, to be compared with other hosts': smaller is better."""
+
+
+class EngineNodes:
+    """Chooses nodes by a policy of `homenode.placement`."""
+
+    __slots__ = ("_engines", "_fleet", "_policy")
+
+    def __init__(self, fleet: Fleet, policy: Policy) -> None:
+        self._fleet = fleet
+        self._policy = policy
+        self._engines: dict[tuple[int, Alternative], _OneNode | _Several] = {}
+
+    def place(self, host: int, wanted: Alternative) -> Place | None:
+        """Return where on `host` the guest goes."""
+        return self._engine(host, wanted).place(host)
+
+    def value(self, host: int, wanted: Alternative) -> Comparable:
+        """Return the values of the policy's terms there; more than any if it does not fit."""
+        return self._engine(host, wanted).value(host)
+
+    def _engine(self, host: int, wanted: Alternative) -> "_OneNode | _Several":
+        kind = self._fleet.kind_of[host]
+        known = self._engines.get((kind, wanted))
+        if known is None:
+            make = _OneNode if len(wanted.parts) == 1 else _Several
+            known = make(self._fleet, self._fleet.kinds[kind], wanted, self._policy)
+            self._engines[kind, wanted] = known
+        return known
+
+
+class _OneNode:
+    """Guests on one node: the values of the policy for each node by its state."""
+
+    def __init__(self, fleet: Fleet, kind: HostKind, wanted: Alternative, policy: Policy) -> None:
+        self._fleet = fleet
+        self._wanted = wanted
+        self._bit = wanted.bits[0]
+        self._policy = policy
+        self._problem = prepare(View(kind.host), wanted.request)
+        self._known: list[dict[NodeState, tuple[Comparable, ...]]] = [{} for _ in kind.ids]
+        self._ats = [(at,) for at in range(len(kind.ids))]
+
+    def place(self, host: int) -> Place | None:
+        best = self._best(host)
+        return None if best is None else Place(host, self._ats[best[1]], self._wanted)
+
+    def value(self, host: int) -> Comparable:
+        best = self._best(host)
+        return (1,) if best is None else (0, *best[0])
+
+    def _best(self, host: int) -> tuple[tuple[Comparable, ...], int] | None:
+        fleet, bit, known = self._fleet, self._bit, self._known
+        best: tuple[Comparable, ...] | None = None
+        chosen = 0
+        for at, state in enumerate(fleet.states[fleet.first[host] : fleet.first[host + 1]]):
+            if state.fits & bit:
+                values = known[at].get(state) or self._learn(host, at, state)
+                if best is None or values < best:
+                    best, chosen = values, at
+        return None if best is None else (best, chosen)
+
+    def _learn(self, host: int, at: int, state: NodeState) -> tuple[Comparable, ...]:
+        known = self._known[at]
+        if len(known) >= MOST_KEPT:
+            known.clear()
+        search = Search(problem_on(self._fleet, host, self._problem), self._policy)
+        values = known[state] = search.values_alone(at)
+        return values
+
+
+class _Several:
+    """Guests on several nodes: the nodes that the search finds for each state of a host."""
+
+    def __init__(self, fleet: Fleet, kind: HostKind, wanted: Alternative, policy: Policy) -> None:
+        self._fleet = fleet
+        self._wanted = wanted
+        self._policy = policy
+        self._problem = prepare(View(kind.host), wanted.request)
+        self._known: dict[_State, tuple[tuple[int, ...], Comparable] | None] = {}
+
+    def place(self, host: int) -> Place | None:
+        found = self._found(host)
+        return None if found is None else Place(host, found[0], self._wanted)
+
+    def value(self, host: int) -> Comparable:
+        found = self._found(host)
+        return (1,) if found is None else found[1]
+
+    def _found(self, host: int) -> tuple[tuple[int, ...], Comparable] | None:
+        fleet = self._fleet
+        state = tuple(fleet.states[fleet.first[host] : fleet.first[host + 1]])
+        if state not in self._known:
+            if len(self._known) >= MOST_KEPT:
+                self._known.clear()
+            self._known[state] = self._look(host)
+        return self._known[state]
+
+    def _look(self, host: int) -> tuple[tuple[int, ...], Comparable] | None:
+        fleet = self._fleet
+        states = fleet.states[fleet.first[host] : fleet.first[host + 1]]
+        fits = [
+            sum(1 << at for at, state in enumerate(states) if state.fits & bit)
+            for bit in self._wanted.bits
+        ]
+        cells = Cells(fits, pairs=self._problem.distances.of)
+        problem = problem_on(self._fleet, host, self._problem)._replace(cells=cells)
+        found = Search(problem, self._policy).find()
+        arranged = None if found.chosen is None else cells.arranged(found.chosen)
+        return None if arranged is None else (tuple(arranged.ats), (0, *found.vector))
+
+
+def problem_on(fleet: Fleet, host: int, problem: Problem) -> Problem:
+    """Return `problem`, which was prepared for an empty host of that kind, in the state of `host`.
+
+    Vcpus of a guest on several nodes are at home on one of them each.
+    """
+    kind = fleet.kinds[fleet.kind_of[host]]
+    states = fleet.states[fleet.first[host] : fleet.first[host + 1]]
+    memory = [state.kib for state in states]
+    used = [own - state.vcpus for own, state in zip(kind.capacity.vcpus, states, strict=True)]
+    seats = [min(state.vcpus, cpus) for state, cpus in zip(states, kind.cpus, strict=True)]
+    return problem._replace(
+        seats=Weights(seats),
+        memory=Weights(memory),
+        unclaimed=tuple(memory),
+        alone=Weights(used),
+        at_home=tuple(used),
+        holes=Weights([0 if state.is_touched else state.kib for state in states]),
+    )
+
+
+def chosen_nodes(fleet: Fleet, place: Place) -> list[int]:
+    """Return the numbers of the nodes on their host, as that numbers them, part by part."""
+    ids = fleet.kinds[fleet.kind_of[place.host]].ids
+    return [ids[at] for at in place.ats]

@@ -1,0 +1,165 @@
+"""Policies for fleets: an order on hosts, then one on the nodes of the host.
+
+The two are separate words, ``pack/balanced``: of the hosts that can hold the guest, ``pack``
+chooses one, and on it `homenode.placement`'s ``balanced`` the nodes. Before both comes that a
+guest is on as few nodes as can be. An order on hosts is written like one on nodes
+(`homenode.placement.policies`), of the facts in `HOST_FACTS`; of equal hosts the earlier one of the
+fleet is taken.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from homenode.errors import HomenodeError
+from homenode.fleet.demand import Alternative
+from homenode.fleet.hosts import Fleet
+from homenode.placement.policies import DEFAULT as DEFAULT_NODES
+from homenode.placement.policies import POLICIES, Policy, Term, parse_order
+from homenode.placement.policies import policy as node_policy
+
+if TYPE_CHECKING:
+    from homenode.fleet.nodes import Nodes
+else:
+    Nodes = object
+
+Value = Callable[[int], Any]
+"""The value of a fact, by the number of a host: something that is comparable."""
+
+
+class HostFact(NamedTuple):
+    """A row of the table of facts of a host.
+
+    `make` takes the fleet, what is to be placed and how nodes are chosen, and returns the value.
+    `of_demand` is whether it hangs on what is to be placed, and not on the host's state alone.
+    """
+
+    name: str
+    make: Callable[[Fleet, Alternative, Nodes], Value]
+    unit: str
+    meaning: str
+    of_demand: bool = False
+
+
+def _empty(fleet: Fleet, _wanted: Alternative, _nodes: Nodes) -> Value:
+    return lambda host: not fleet.guests[host]
+
+
+def _guests(fleet: Fleet, _wanted: Alternative, _nodes: Nodes) -> Value:
+    return fleet.guests.__getitem__
+
+
+def _vcpus(fleet: Fleet, _wanted: Alternative, _nodes: Nodes) -> Value:
+    return fleet.vcpus.__getitem__
+
+
+def _memory(fleet: Fleet, _wanted: Alternative, _nodes: Nodes) -> Value:
+    return fleet.kib.__getitem__
+
+
+def _size(fleet: Fleet, _wanted: Alternative, _nodes: Nodes) -> Value:
+    sizes = [sum(kind.capacity.vcpus) for kind in fleet.kinds]
+    return lambda host: sizes[fleet.kind_of[host]]
+
+
+def _candidate(_fleet: Fleet, wanted: Alternative, nodes: Nodes) -> Value:
+    return lambda host: nodes.value(host, wanted)
+
+
+HOST_FACTS: Final[dict[str, HostFact]] = {
+    fact.name: fact
+    for fact in (
+        HostFact("empty", _empty, "", "1 if no guest is on it, else 0"),
+        HostFact("guests", _guests, "guests", "guests on it"),
+        HostFact("vcpus", _vcpus, "vcpus", "vcpus that are free on it"),
+        HostFact("memory", _memory, "KiB", "memory that is free on it"),
+        HostFact("size", _size, "vcpus", "vcpus that it can take when it is empty"),
+        HostFact(
+            "candidate",
+            _candidate,
+            "",
+            "what the order on nodes says of the nodes it would choose there",
+            of_demand=True,
+        ),
+    )
+}
+
+
+class HostPolicy(NamedTuple):
+    """A named order on hosts."""
+
+    name: str
+    terms: tuple[Term, ...]
+    purpose: str = "an order of your own"
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def order(self) -> str:
+        """The terms as they are written."""
+        return ",".join(map(str, self.terms))
+
+
+class FleetPolicy(NamedTuple):
+    """An order on hosts, and one on the nodes of the chosen host."""
+
+    host: HostPolicy
+    node: Policy
+
+    @property
+    def name(self) -> str:
+        """The two words."""
+        return f"{self.host.name}/{self.node.name}"
+
+
+def _named(name: str, order: str, purpose: str) -> HostPolicy:
+    return HostPolicy(name, parse_order(order, HOST_FACTS) if order else (), purpose)
+
+
+DEFAULT: Final = "pack"
+
+HOST_POLICIES: Final[dict[str, HostPolicy]] = {
+    policy.name: policy
+    for policy in (
+        _named("first", "", "the first host on which it fits"),
+        _named("pack", "empty,vcpus,memory", "the fullest host: keeps hosts empty"),
+        _named("spread", "-vcpus,-memory", "the emptiest host: room for guests to grow"),
+        _named("flat", "candidate", "the best nodes of the whole fleet, whatever host has them"),
+    )
+}
+"""The register of orders on hosts."""
+
+
+def host_policy(text: str) -> HostPolicy:
+    """Return the order on hosts of that name, or the one that the text describes."""
+    known = HOST_POLICIES.get(text)
+    if known is not None:
+        return known
+    if _first_name(text) not in HOST_FACTS:
+        raise HomenodeError(
+            f"there is no host policy {text!r}",
+            hint=f"there are {', '.join(HOST_POLICIES)}, or compose one: see homenode policies",
+        )
+    return HostPolicy(text, parse_order(text, HOST_FACTS))
+
+
+def fleet_policy(text: str) -> FleetPolicy:
+    """Return the policy that is written ``HOST/NODE``, ``HOST``, or ``NODE``.
+
+    What is left out is the default. A word that both have (``spread``) means the order on hosts.
+    """
+    host_text, slash, node_text = text.partition("/")
+    if slash:
+        return FleetPolicy(host_policy(host_text), node_policy(node_text))
+    if text in HOST_POLICIES or _first_name(text) in HOST_FACTS:
+        return FleetPolicy(host_policy(text), POLICIES[DEFAULT_NODES])
+    try:
+        return FleetPolicy(HOST_POLICIES[DEFAULT], node_policy(text))
+    except HomenodeError:
+        raise HomenodeError(
+            f"there is no policy {text!r}",
+            hint=f"HOST/NODE; hosts: {', '.join(HOST_POLICIES)}; nodes: {', '.join(POLICIES)};"
+            " see homenode policies",
+        ) from None
+
+
+def _first_name(text: str) -> str:
+    return text.lstrip("-").partition("~")[0].partition(",")[0].strip()

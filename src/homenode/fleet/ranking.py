@@ -1,0 +1,131 @@
+"""Hosts by a number of each, and which of many have the least: kept true change by change.
+
+What a policy compares hosts by changes for the one or two hosts that a guest comes to or leaves.
+`Ranking` keeps a set of hosts for each value; those that have changed are looked at again when they
+come into question, and not before.
+"""
+
+from bisect import bisect_left, insort
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from homenode.fleet.hosts import Fleet
+
+
+class Comparable(Protocol):
+    """What hosts are compared by; smaller is better. Only values of one fact are compared."""
+
+    def __lt__(self, other: Any, /) -> bool: ...  # noqa: ANN401 - int has it so
+
+
+_FEW = 6
+"""So few hosts are compared one by one."""
+
+_BLOCK = 16
+"""Whole numbers are in blocks of so many, so that most of them are passed over at once."""
+
+
+class _Block:
+    """The hosts with values of one block, by value; `hosts` are all of them."""
+
+    __slots__ = ("by_value", "hosts", "values")
+
+    def __init__(self) -> None:
+        self.hosts = 0
+        self.values: list[Comparable] = []
+        self.by_value: dict[Comparable, int] = {}
+
+    def add(self, bit: int, value: Comparable) -> None:
+        self.hosts |= bit
+        if value in self.by_value:
+            self.by_value[value] |= bit
+        else:
+            self.by_value[value] = bit
+            insort(self.values, value)
+
+    def drop(self, bit: int, value: Comparable) -> None:
+        self.hosts ^= bit
+        left = self.by_value[value] ^ bit
+        if left:
+            self.by_value[value] = left
+        else:
+            del self.by_value[value]
+            del self.values[bisect_left(self.values, value)]
+
+
+class Ranking:
+    """The hosts of `fleet` by ``value(host)``, which hangs on the state of that host alone."""
+
+    __slots__ = ("_blocks", "_fleet", "_numbers", "_seen", "_stale", "_value", "_values")
+
+    def __init__(self, fleet: Fleet, value: Callable[[int], Comparable]) -> None:
+        self._fleet = fleet
+        self._value = value
+        self._values: list[Comparable | None] = [None] * fleet.count
+        self._blocks: dict[int, _Block] = {}
+        self._numbers: list[int] = []
+        self._stale = fleet.everywhere
+        self._seen = fleet.changed_before + len(fleet.changed)
+
+    def least(self, among: int) -> int:
+        """Return those of `among` (not empty) whose value is the least of them."""
+        fleet = self._fleet
+        seen, now = self._seen, fleet.changed_before + len(fleet.changed)
+        if seen != now:
+            self._seen = now
+            if seen < fleet.changed_before:
+                self._stale = fleet.everywhere
+            else:
+                bit = fleet.bit
+                for host in fleet.changed[seen - now :]:
+                    self._stale |= bit[host]
+        if among.bit_count() <= _FEW:
+            return self._least_of_few(among)
+        stale = self._stale & among
+        if stale:
+            self._stale ^= stale
+            self._look_again(stale)
+        for number in self._numbers:
+            block = self._blocks[number]
+            if block.hosts & among:
+                for value in block.values:
+                    found = block.by_value[value] & among
+                    if found:
+                        return found
+        raise AssertionError("every host has a value")
+
+    def _least_of_few(self, among: int) -> int:
+        least: Comparable | None = None
+        found = 0
+        while among:
+            bit = among & -among
+            among ^= bit
+            value = self._value(bit.bit_length() - 1)
+            if least is None or value < least:
+                least, found = value, bit
+            elif value == least:
+                found |= bit
+        return found
+
+    def _look_again(self, stale: int) -> None:
+        values = self._values
+        while stale:
+            bit = stale & -stale
+            stale ^= bit
+            host = bit.bit_length() - 1
+            new, old = self._value(host), values[host]
+            if new == old:
+                continue
+            values[host] = new
+            if old is not None:
+                self._blocks[_number(old)].drop(bit, old)
+            number = _number(new)
+            block = self._blocks.get(number)
+            if block is None:
+                block = self._blocks[number] = _Block()
+                insort(self._numbers, number)
+            block.add(bit, new)
+
+
+def _number(value: Comparable) -> int:
+    return value // _BLOCK if isinstance(value, int) else 0
