@@ -263,18 +263,18 @@ def test_place_says_where_and_why_and_changes_nothing():
     [
         (
             GuestRequest("g", 7, GIB, node_count=1),
-            "a node with 7 vcpus and 1 GiB: of 2 hosts 0 have the vcpus, 2 the memory, and none both",
+            "a node with 7 vcpus and 1 GiB: of 2 hosts 0 have the vcpus, 2 the memory",
         ),
         (
             GuestRequest("g", 6, 14 * GIB, node_count=2),
-            "2 nodes with 3 vcpus and 7 GiB each: of 2 hosts 1 have the vcpus, 0 the memory, and none both",
+            "2 nodes with 3 vcpus and 7 GiB each: of 2 hosts 1 have the vcpus, 0 the memory",
         ),
     ],
 )
 def test_what_fits_nowhere_is_refused_with_what_is_short(request_, reason):
     fleet = Fleet([FleetHost("small", KINDS[0]), FleetHost("large", KINDS[3])])
     choice = place(fleet, request_, fleet_policy("first"))
-    assert (choice.fits, choice.reason) == (False, f"no host has {reason}")
+    assert (choice.fits, choice.reason) == (False, f"no host has {reason}, and none both")
 
 
 def test_a_group_that_bars_the_hosts_is_named():

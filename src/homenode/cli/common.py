@@ -52,16 +52,24 @@ def parser(verb: str, purpose: str, *, examples: str) -> argparse.ArgumentParser
     return made
 
 
-def add_connection(made: argparse.ArgumentParser) -> None:
-    """Add ``-c URI``."""
+def add_connection(made: argparse.ArgumentParser, *, several: bool = False) -> None:
+    """Add ``-c URI``; `several` lets it be given again, and makes it a list."""
     made.add_argument(
         "-c",
         "--connect",
         metavar="URI",
-        default=os.environ.get("HOMENODE_URI"),
+        action="append" if several else "store",
+        # A default of argparse's own would be added to.
+        default=[] if several else default_uri(),
         help="the host: xen:///, xen+ssh://[user@]host/, any libvirt URI (qemu:///system),"
-        " sim:NAME, capture:PATH, local:/// (default: $HOMENODE_URI, else this dom0, else libvirt)",
+        " sim:NAME, capture:PATH, local:/// (default: $HOMENODE_URI, else this dom0, else libvirt)"
+        + ("; given again, the guest goes to one of the hosts" if several else ""),
     )
+
+
+def default_uri() -> str | None:
+    """Return the host that is meant if none is named; None: look for one."""
+    return os.environ.get("HOMENODE_URI")
 
 
 def add_wishes(made: argparse.ArgumentParser) -> None:

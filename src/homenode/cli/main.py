@@ -48,6 +48,7 @@ verbs:
 examples:
   homenode topology -c capture:FILE            draw the host behind saved `xl info -n` output
   homenode place -c capture:FILE guest.cfg     where would this guest go?
+  homenode -c URI -c URI place guest.cfg       on which of these hosts, and where there?
   homenode create -c sim:try guest.cfg         create it on a simulated host
 """
 
@@ -109,16 +110,32 @@ def _run(arguments: list[str]) -> int:
             return _run([arguments[1], "--help"])
         print(_usage(), end="")
         return ExitStatus.DONE if arguments else ExitStatus.BAD_INPUT
-    verb = arguments[0]
-    if verb == "--version":
+    if arguments[0] == "--version":
         print(f"homenode {__version__}")
         return ExitStatus.DONE
+    connections, rest = _connections(arguments)
+    verb = rest[0] if rest else ""
     if verb.startswith("-"):
-        raise HomenodeError(f"{verb!r} is no verb", hint="options come after it: homenode VERB -c")
+        raise HomenodeError(
+            f"{verb!r} is no verb", hint="options but -c come after it: homenode VERB --json"
+        )
     if verb not in VERBS:
         raise HomenodeError(f"there is no verb {verb!r}", hint="see homenode --help")
-    status: int = import_module(f"homenode.cli.{verb}").run(arguments[1:])
+    status: int = import_module(f"homenode.cli.{verb}").run([*connections, *rest[1:]])
     return status
+
+
+def _connections(arguments: list[str]) -> tuple[list[str], list[str]]:
+    # Where a command goes is often said first: homenode -c URI place guest.cfg.
+    at = 0
+    while at < len(arguments):
+        if arguments[at] in ("-c", "--connect"):
+            at += 2
+        elif arguments[at].startswith(("-c", "--connect=")):
+            at += 1
+        else:
+            break
+    return arguments[:at], arguments[at:]
 
 
 def console() -> None:

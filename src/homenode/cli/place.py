@@ -10,6 +10,7 @@ from homenode.cli.common import (
     add_connection,
     add_wishes,
     connect,
+    default_uri,
     overrides,
     parser,
     print_json,
@@ -51,6 +52,7 @@ _EXAMPLES = """\
   homenode place -c sim:try --virtual-nodes auto --config wide.cfg     print it with its vnuma=
   homenode place -c local:/// --huge-pages 2MiB --devices required guest.xml
   homenode place -c capture:lstopo.xml --empty --tier cxl:8GiB --write guest.xml
+  homenode -c xen+ssh://a/ -c xen+ssh://b/ place --host-policy pack --not-with db1 guest.cfg
 """
 _EXPLAINED = """\
   homenode explain -c capture:host.txt guest.cfg
@@ -62,7 +64,9 @@ _DOCUMENT = """
 The exit status is 0 if the guest fits and 1 if it does not; --json prints a document either way:
 {"version": 1, "guest", "policy", "fits", "optimal", "nodes", "memory", "vcpus", "virtual_nodes",
 "memory_needed_kib", "facts", "candidates", "rejected", "remedies", "reason", "warnings",
-"snapshot"}; a list of them for several files. docs/json.md tells what the keys mean.
+"snapshot"}; a list of them for several files. With several hosts it is {"version": 1, "guest",
+"policy", "fits", "host", "reason", "rejected": [{"host", "reason"}], "decision": the same as
+above, or null}. docs/json.md tells what the keys mean.
 """
 
 
@@ -85,41 +89,49 @@ def decide(arguments: list[str], verb: str, *, explaining: bool) -> int:
     """Decide on the guests of the command line; `explaining` tells why, too."""
     chosen = _parser(verb, explaining=explaining).parse_args(arguments)
     _refuse_mixed_output(chosen)
-    driver = connect(chosen.connect)
-    status, documents = ExitStatus.DONE, []
+    uris = chosen.connect or [default_uri()] if not explaining else [chosen.connect]
+    if len(uris) > 1:
+        from homenode.cli.place_on_fleet import place_on_fleet  # noqa: PLC0415 - for many hosts
+
+        return place_on_fleet(chosen)
+    driver = connect(uris[0])
     # All of them before anything is printed or written: bad input in one file changes none.
     decided = [_decided(path, chosen, driver) for path in chosen.files]
     files = [_file_of(made) if _is_wanted(made, chosen) else "" for made in decided]
     for path, made, text in zip(chosen.files, decided, files, strict=True):
-        fits = made.decision.fits
-        if not fits:
-            status = ExitStatus.DOES_NOT_FIT
-        elif chosen.config:
-            print(text, end="")
-            # What is to be said must not get into the file that this goes to.
-            _say(warning_lines(made.decision.warnings), sys.stderr)
-            continue
-        elif chosen.write:
+        if made.decision.fits and chosen.write:
             write_text(path, text)
-        if chosen.json:
-            documents.append(decision_document(_told(made, chosen), _digest(made.seen)))
-            continue
-        lines = decision_lines(made.decision, made.seen.host)
-        if explaining or not fits:
-            lines += explanation_lines(_told(made, chosen))
-        if not (fits or chosen.empty) and _is_unknown(made.decision):
-            lines += ["", "--empty decides as if no guest ran there"]
-        if fits and chosen.write:
-            lines.append(written_line(path))
-        _say(lines, sys.stderr if chosen.config else sys.stdout)
+        if not chosen.json:
+            _tell(path, made, text, chosen, explaining=explaining)
     if chosen.json:
+        documents = [
+            decision_document(_told(made, chosen), digest_of(made.seen)) for made in decided
+        ]
         print_json(documents[0] if len(documents) == 1 else documents)
-    return status
+    fits = all(made.decision.fits for made in decided)
+    return ExitStatus.DONE if fits else ExitStatus.DOES_NOT_FIT
+
+
+def _tell(path: str, made: _Decided, text: str, chosen: "Namespace", *, explaining: bool) -> None:
+    fits = made.decision.fits
+    if fits and chosen.config:
+        print(text, end="")
+        # What is to be said must not get into the file that this goes to.
+        _say(warning_lines(made.decision.warnings), sys.stderr)
+        return
+    lines = decision_lines(made.decision, made.seen.host)
+    if explaining or not fits:
+        lines += explanation_lines(_told(made, chosen))
+    if not (fits or chosen.empty) and _is_unknown(made.decision):
+        lines += ["", "--empty decides as if no guest ran there"]
+    if fits and chosen.write:
+        lines.append(written_line(path))
+    _say(lines, sys.stderr if chosen.config else sys.stdout)
 
 
 def _decided(path: str, chosen: "Namespace", driver: Driver) -> _Decided:
     config = read_guest(read_text(path), source=path)
-    seen = _look(driver).emptied() if chosen.empty else _look(driver)
+    seen = look(driver).emptied() if chosen.empty else look(driver)
     wishes = overrides(chosen)
     asked = ask(config, seen.host, wishes)
     view, running = _as_if_new(seen, asked.request.name)
@@ -141,14 +153,19 @@ def _file_of(made: _Decided) -> str:
 
 
 def _told(made: _Decided, chosen: "Namespace") -> "Explanation":
+    return told_of(made.view, made.asked, made.decision, everything=chosen.all)
+
+
+def told_of(view: View, asked: Asked, decision: Decision, *, everything: bool) -> "Explanation":
+    """Return the decision explained: all of it, or the first few rivals and refusals."""
     from homenode.placement.explain import explain  # noqa: PLC0415 - only where asked for
 
     return explain(
-        made.view,
-        made.asked.request,
-        made.asked.policy,
-        made.decision,
-        limit=None if chosen.all else _SHOWN,
+        view,
+        asked.request,
+        asked.policy,
+        decision,
+        limit=None if everything else _SHOWN,
         clock=time.monotonic,
     )
 
@@ -177,7 +194,7 @@ def _parser(verb: str, *, explaining: bool) -> "ArgumentParser":
         else "Decide where guests would go. Nothing is changed but, with --write, their files."
     )
     made = parser(verb, purpose, examples=(_EXPLAINED if explaining else _EXAMPLES) + _DOCUMENT)
-    add_connection(made)
+    add_connection(made, several=not explaining)
     add_wishes(made)
     made.add_argument(
         "--empty",
@@ -186,6 +203,7 @@ def _parser(verb: str, *, explaining: bool) -> "ArgumentParser":
     )
     made.set_defaults(config=False, write=False)
     if not explaining:
+        _add_fleet(made)
         written = made.add_mutually_exclusive_group()
         written.add_argument(
             "--config", action="store_true", help="print the guest's file with the decision in it"
@@ -213,6 +231,36 @@ def _parser(verb: str, *, explaining: bool) -> "ArgumentParser":
     return made
 
 
+def _add_fleet(made: "ArgumentParser") -> None:
+    many = made.add_argument_group("of several hosts (-c URI -c URI)")
+    many.add_argument(
+        "--host-policy",
+        metavar="P",
+        help="which of the hosts that can hold it: first, pack, spread, flat, or an order of facts"
+        " (default: see homenode policies)",
+    )
+    many.add_argument(
+        "--with",
+        dest="beside",
+        action="append",
+        default=[],
+        metavar="GUEST",
+        help="on the host of that guest; may be given again",
+    )
+    many.add_argument(
+        "--not-with",
+        action="append",
+        default=[],
+        metavar="GUEST",
+        help="not on the host of that guest; may be given again",
+    )
+    many.add_argument(
+        "--overcommit",
+        metavar="N",
+        help="no more than so many vcpus for each cpu of a node (default: any number)",
+    )
+
+
 def _seconds(text: str) -> float:
     from argparse import ArgumentTypeError  # noqa: PLC0415 - rarely
 
@@ -225,7 +273,8 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-def _look(driver: Driver) -> View:
+def look(driver: Driver) -> View:
+    """Return what a decision is made from: host, guests, and what is promised to others."""
     host, guests = driver.snapshot("creation")
     if driver.ledger is None:
         return View(host, guests, {}, driver.share_rule)
@@ -237,7 +286,8 @@ def _look(driver: Driver) -> View:
     return View(host, guests, outstanding, driver.share_rule, huge)
 
 
-def _digest(view: View) -> str:
+def digest_of(view: View) -> str:
+    """Return what tells this look at a host from others."""
     from homenode.formats.snapshot import digest  # noqa: PLC0415 - it imports a hash
 
     return digest(view.host, view.guests)

@@ -1,7 +1,7 @@
 """Host and nodes together: one call for a guest that is wanted somewhere in a fleet."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from homenode.bitmap import NodeMap
@@ -48,14 +48,16 @@ def place(  # noqa: PLR0913 - one guest, and what is asked of where it goes
     *,
     membership: Membership | None = None,
     allowed: Callable[[str], bool] | None = None,
+    requests: Mapping[str, GuestRequest] | None = None,
     clock: Callable[[], float] | None = time.monotonic,
 ) -> Choice:
     """Decide on which host the guest goes, and on which nodes there; nothing is changed.
 
     Hosts that can hold it on fewer nodes come first, then the policy's order on hosts decides, and
     on the host its order on nodes. `membership` is the guest's group, `allowed` bars hosts by
-    name. Where a host runs, `request` is decided on by the engine for single hosts; `clock` limits
-    its searches on very large ones.
+    name. Where a host runs, `request` is decided on by the engine for single hosts, or the one that
+    `requests` has for that host (whose cpus and devices may be others); `clock` limits its searches
+    on very large ones.
     """
     chooser = chooser_of(hosts, policy)
     among = hosts.everywhere
@@ -70,7 +72,8 @@ def place(  # noqa: PLR0913 - one guest, and what is asked of where it goes
     for bit, wanted in _in_order(chooser, request, among):
         host = bit.bit_length() - 1
         count = count or (hosts.holders(wanted) & among).bit_count()
-        found = _on(chooser, host, wanted, request, policy, clock)
+        own = (requests or {}).get(hosts.hosts[host].name, request)
+        found = _on(chooser, host, wanted, own, policy, clock)
         if isinstance(found, Refusal):
             rejected.append(found)
             continue
