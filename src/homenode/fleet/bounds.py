@@ -21,7 +21,8 @@ class Bounds(NamedTuple):
 
     `hosts` is the least number of hosts in use at the worst moment, `hosts_mean` its mean over
     time, `hosts_over_time` at the times that were asked for. `placed_first` is how many guests at
-    the most can come before the first one is refused; `refused` how many are at the least.
+    the most can come before the first one is refused for want of room; `refused` how many are at
+    the least, those included that no empty host could hold.
     """
 
     hosts: int
@@ -54,6 +55,11 @@ class _Load:
         self.vcpus = self.kib = 0
         self.of_vcpus = _Scale([sum(kind.capacity.vcpus) for kind in kinds])
         self.of_kib = _Scale([sum(kind.capacity.kib) for kind in kinds])
+        self.impossible = {
+            number
+            for number, demand in enumerate(demands)
+            if not any(fleet.holders(wanted) for wanted in demand.alternatives)
+        }
         self.wide: dict[int, int] = {}
         self.of_wide: dict[int, _Scale] = {}
         for number, demand in enumerate(demands):
@@ -105,7 +111,7 @@ def bounds(trace: Trace, fleet: Fleet, times_ms: Sequence[int], *, stay: bool = 
     demands = [fleet.demand(request) for request in trace.requests]
     load = _Load(fleet, demands)
     wanted = trace.wanted
-    came = most = lacking = area = 0
+    came = most = lacking = area = impossible = 0
     placed_first: int | None = None
     over_time: list[int] = []
     hosts = last_ms = 0
@@ -123,12 +129,15 @@ def bounds(trace: Trace, fleet: Fleet, times_ms: Sequence[int], *, stay: bool = 
                 over_time.append(hosts)
             last_ms = end_ms = time_ms
         if event >= 0:
+            if wanted[event] in load.impossible:
+                impossible += 1
+                continue
             load.come(wanted[event], 1)
             came += 1
             if placed_first is None and load.is_too_much():
                 placed_first = came - 1
             lacking = max(lacking, load.vcpus - load.of_vcpus.whole)
-        elif not stay:
+        elif not stay and wanted[~event] not in load.impossible:
             load.come(wanted[~event], -1)
         else:
             continue
@@ -142,5 +151,5 @@ def bounds(trace: Trace, fleet: Fleet, times_ms: Sequence[int], *, stay: bool = 
         area / (end_ms - begin_ms) if end_ms > begin_ms else float(hosts),
         tuple(over_time),
         came if placed_first is None else placed_first,
-        -(-max(0, lacking) // largest),
+        impossible - (-max(0, lacking) // largest),
     )

@@ -90,8 +90,9 @@ class Fleet:
     """Hosts with what is free on them. `take` and `give` change it; nobody else may.
 
     `states` has the state of every node, `guests` how many are on a host, `vcpus` and `kib` what
-    is free there. `changed` are the hosts that changed, in that order, without the first
-    `changed_before` of them. `choosers` is for those who choose by some policy and follow it.
+    is free there. `changes` counts all changes, for `changed_since`. `followers` are kept for those who follow the changes.
+    `demands` are all that were ever asked for, `wide_counts` how many guests of each kind on
+    several nodes came; `vcpus_taken` are the vcpus of all that came, `wide_taken` of those.
     """
 
     def __init__(self, hosts: Sequence[FleetHost], over_commit: OverCommit | None = None) -> None:
@@ -129,11 +130,14 @@ class Fleet:
         for number, one in enumerate(self.hosts):
             self._use(number, one.used)
         self.racks, self.rack_of = _racks(self.hosts)
-        self.choosers: dict[object, object] = {}
+        self.followers: dict[object, object] = {}
         self._groups: dict[str, Group] = {}
         self._demands: dict[GuestRequest, Demand] = {}
-        self.changed: list[int] = []
-        self.changed_before = 0
+        self.demands: list[Demand] = []
+        self.wide_counts: dict[Alternative, int] = {}
+        self.vcpus_taken = self.wide_taken = 0
+        self.changes = 0
+        self._changed: list[int] = []
 
     def _use(self, host: int, used: Sequence[Part]) -> None:
         for node, (vcpus, kib) in enumerate(used, self.first[host]):
@@ -149,6 +153,7 @@ class Fleet:
         known = self._demands.get(request)
         if known is None:
             known = self._demands[request] = demand_of(request, self.most_nodes)
+            self.demands.append(known)
         return known
 
     def holders(self, wanted: Alternative) -> int:
@@ -261,6 +266,10 @@ class Fleet:
         self.vcpus[host] -= wanted.vcpus
         self.kib[host] -= wanted.kib
         self.guests[host] += 1
+        self.vcpus_taken += wanted.vcpus
+        if len(ats) > 1:
+            self.wide_counts[wanted] = self.wide_counts.get(wanted, 0) + 1
+            self.wide_taken += wanted.vcpus
         self._settle(host)
 
     def give(self, place: Place) -> None:
@@ -276,12 +285,21 @@ class Fleet:
         self.guests[host] -= 1
         self._settle(host)
 
+    def steps(self, place: Place) -> list[tuple[NodeState, NodeState]]:
+        """Return the state of each node of `place`, and the one that it would be in."""
+        first, states = self.first[place.host], self.states
+        found = []
+        for at, bit in zip(place.ats, place.wanted.bits, strict=True):
+            state = states[first + at]
+            found.append((state, state.less.get(bit) or self._step(first + at, bit, -1)))
+        return found
+
     def _settle(self, host: int) -> None:
         """Bring the index up to date with the nodes of `host`."""
-        self.changed.append(host)
-        if len(self.changed) > LONGEST_LOG:
-            self.changed_before += len(self.changed)
-            self.changed.clear()
+        self.changes += 1
+        self._changed.append(host)
+        if len(self._changed) > LONGEST_LOG:
+            self._changed.clear()
         first, last = self.first[host], self.first[host + 1]
         if len(self._asked) == 1:
             held = 0
@@ -309,6 +327,16 @@ class Fleet:
             bit = changed & -changed
             changed ^= bit
             holders[bit] ^= own
+
+    def changed_since(self, changes: int) -> int:
+        """Return the hosts that changed since there were so many `changes`."""
+        count = self.changes - changes
+        if count > len(self._changed):
+            return self.everywhere
+        found = 0
+        for host in self._changed[len(self._changed) - count :]:
+            found |= self.bit[host]
+        return found
 
     def _step(self, node: int, bit: int, sign: int) -> NodeState:
         state, part = self.states[node], self._parts[bit.bit_length() - 1]

@@ -85,9 +85,9 @@ def place(  # noqa: PLR0913 - one guest, and what is asked of where it goes
 
 def chooser_of(hosts: Fleet, policy: FleetPolicy) -> Chooser:
     """Return the chooser of that policy, which follows the fleet; made once."""
-    known = hosts.choosers.get(policy)
+    known = hosts.followers.get(policy)
     if not isinstance(known, Chooser):
-        known = hosts.choosers[policy] = Chooser(hosts, policy)
+        known = hosts.followers[policy] = Chooser(hosts, policy)
     return known
 
 

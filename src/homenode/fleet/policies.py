@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from homenode.errors import HomenodeError
 from homenode.fleet.demand import Alternative
-from homenode.fleet.hosts import Fleet
+from homenode.fleet.hosts import Fleet, Place
+from homenode.fleet.outlook import Outlook, outlook_of
 from homenode.placement.policies import DEFAULT as DEFAULT_NODES
 from homenode.placement.policies import POLICIES, Policy, Term, parse_order
 from homenode.placement.policies import policy as node_policy
@@ -31,6 +32,7 @@ class HostFact(NamedTuple):
 
     `make` takes the fleet, what is to be placed and how nodes are chosen, and returns the value.
     `of_demand` is whether it hangs on what is to be placed, and not on the host's state alone.
+    `floor` is a value than which none is less, that many hosts have: one of them is then soon found.
     """
 
     name: str
@@ -38,6 +40,7 @@ class HostFact(NamedTuple):
     unit: str
     meaning: str
     of_demand: bool = False
+    floor: int | None = None
 
 
 def _empty(fleet: Fleet, _wanted: Alternative, _nodes: Nodes) -> Value:
@@ -65,6 +68,24 @@ def _candidate(_fleet: Fleet, wanted: Alternative, nodes: Nodes) -> Value:
     return lambda host: nodes.value(host, wanted)
 
 
+def _of_place(number: Callable[[Outlook, Place], int]) -> Callable[..., Value]:
+    def make(fleet: Fleet, wanted: Alternative, nodes: Nodes) -> Value:
+        outlook = outlook_of(fleet)
+
+        def value(host: int) -> int:
+            place = nodes.place(host, wanted)
+            # Who turns out not to fit is found out when it is taken.
+            return 0 if place is None else number(outlook, place)
+
+        return value
+
+    return make
+
+
+def _wide_scarce(outlook: Outlook, place: Place) -> int:
+    return outlook.wide_lost(place) if outlook.is_scarce() else 0
+
+
 HOST_FACTS: Final[dict[str, HostFact]] = {
     fact.name: fact
     for fact in (
@@ -79,6 +100,38 @@ HOST_FACTS: Final[dict[str, HostFact]] = {
             "",
             "what the order on nodes says of the nodes it would choose there",
             of_demand=True,
+        ),
+        HostFact(
+            "wasted",
+            _of_place(Outlook.wasted),
+            "vcpus",
+            "free vcpus there that would have no memory left to go with them",
+            of_demand=True,
+            floor=0,
+        ),
+        HostFact(
+            "wide_lost",
+            _of_place(Outlook.wide_lost),
+            "guests",
+            "guests of the commonest size on several nodes that would fit there no more",
+            of_demand=True,
+            floor=0,
+        ),
+        HostFact(
+            "wide_lost_all",
+            _of_place(Outlook.wide_lost_all),
+            "guests",
+            "the same, over all sizes of guests on several nodes that came",
+            of_demand=True,
+            floor=0,
+        ),
+        HostFact(
+            "wide_scarce",
+            _of_place(_wide_scarce),
+            "guests",
+            "wide_lost, where room for such guests is short in the fleet; else 0",
+            of_demand=True,
+            floor=0,
         ),
     )
 }

@@ -54,31 +54,35 @@ class _Block:
 
 
 class Ranking:
-    """The hosts of `fleet` by ``value(host)``, which hangs on the state of that host alone."""
+    """The hosts of `fleet` by ``value(host)``, which hangs on the state of that host alone.
 
-    __slots__ = ("_blocks", "_fleet", "_numbers", "_seen", "_stale", "_value", "_values")
+    `floor`: no host has less. If something else changes values, `look_anew` has to be told.
+    """
 
-    def __init__(self, fleet: Fleet, value: Callable[[int], Comparable]) -> None:
+    __slots__ = ("_blocks", "_fleet", "_numbers", "_seen", "_stale", "_values", "floor", "value")
+
+    def __init__(
+        self, fleet: Fleet, value: Callable[[int], Any], *, floor: int | None = None
+    ) -> None:
         self._fleet = fleet
-        self._value = value
+        self.value = value
+        self.floor = floor
         self._values: list[Comparable | None] = [None] * fleet.count
         self._blocks: dict[int, _Block] = {}
         self._numbers: list[int] = []
         self._stale = fleet.everywhere
-        self._seen = fleet.changed_before + len(fleet.changed)
+        self._seen = fleet.changes
+
+    def look_anew(self) -> None:
+        """Look at every host again before it is compared."""
+        self._stale = self._fleet.everywhere
 
     def least(self, among: int) -> int:
         """Return those of `among` (not empty) whose value is the least of them."""
         fleet = self._fleet
-        seen, now = self._seen, fleet.changed_before + len(fleet.changed)
-        if seen != now:
-            self._seen = now
-            if seen < fleet.changed_before:
-                self._stale = fleet.everywhere
-            else:
-                bit = fleet.bit
-                for host in fleet.changed[seen - now :]:
-                    self._stale |= bit[host]
+        if self._seen != fleet.changes:
+            self._stale |= fleet.changed_since(self._seen)
+            self._seen = fleet.changes
         if among.bit_count() <= _FEW:
             return self._least_of_few(among)
         stale = self._stale & among
@@ -100,7 +104,7 @@ class Ranking:
         while among:
             bit = among & -among
             among ^= bit
-            value = self._value(bit.bit_length() - 1)
+            value = self.value(bit.bit_length() - 1)
             if least is None or value < least:
                 least, found = value, bit
             elif value == least:
@@ -113,7 +117,7 @@ class Ranking:
             bit = stale & -stale
             stale ^= bit
             host = bit.bit_length() - 1
-            new, old = self._value(host), values[host]
+            new, old = self.value(host), values[host]
             if new == old:
                 continue
             values[host] = new
