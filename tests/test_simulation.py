@@ -13,11 +13,12 @@ import pytest
 from homenode.bitmap import CpuMap, NodeMap
 from homenode.cli.main import main
 from homenode.errors import HomenodeError
+from homenode.estimate import estimate
 from homenode.guest import Guest, MemoryByNode, Vcpu
 from homenode.scheduler.models import machine
 from homenode.simulation import live, scenario_file
 from homenode.simulation.arranging import arrange
-from homenode.simulation.comparison import compare, estimate
+from homenode.simulation.comparison import compare
 from homenode.simulation.run import run
 from homenode.simulation.scenario_file import line_of
 

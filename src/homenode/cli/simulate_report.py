@@ -13,7 +13,8 @@ from homenode.simulation.run import GuestOutcome
 from homenode.units import format_time
 
 if TYPE_CHECKING:
-    from homenode.simulation.comparison import Comparison, Estimate, GuestResult, VariantResult
+    from homenode.estimate import Estimate
+    from homenode.simulation.comparison import Comparison, GuestResult, VariantResult
     from homenode.simulation.run import Recorded
     from homenode.simulation.scenario import Scenario, Variant
 

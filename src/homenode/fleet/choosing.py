@@ -23,7 +23,7 @@ class Chooser:
         self.policy = policy
         self.nodes = nodes or EngineNodes(fleet, policy.node)
         self._shared: dict[Term, Ranking] = {}
-        self._orders: dict[Alternative, _Order] = {}
+        self._orders: dict[tuple[Alternative, bool], _Order] = {}
         looks_ahead = any(HOST_FACTS[term.fact].floor is not None for term in policy.host.terms)
         self._outlook = outlook_of(fleet) if looks_ahead else None
         self._epoch = 0
@@ -33,27 +33,36 @@ class Chooser:
 
         On as few nodes as can be; then as the orders on hosts and on nodes say.
         """
-        allowed = -1
+        allowed, begins = -1, False
         if membership is not None:
-            fleet = self.fleet
-            allowed = fleet.group(membership).allowed(membership.domain, fleet.everywhere)
+            fleet, group = self.fleet, self.fleet.group(membership)
+            allowed = group.allowed(membership.domain, fleet.everywhere)
+            begins = group.begins_together
         for wanted in demand.alternatives:
-            for bit in self.in_order(self.fleet.holders(wanted) & allowed, wanted):
+            hosts = self.fleet.holders(wanted) & allowed
+            for bit in self.in_order(hosts, wanted, begins=begins):
                 place = self.nodes.place(bit.bit_length() - 1, wanted)
                 if place is not None:
                     return place
         return None
 
-    def in_order(self, hosts: int, wanted: Alternative) -> Iterator[int]:
-        """Yield `hosts`, each as its bit, the best one first."""
+    def in_order(self, hosts: int, wanted: Alternative, *, begins: bool = False) -> Iterator[int]:
+        """Yield `hosts`, each as its bit, the best one first.
+
+        `begins`: the guest is the first of a group that is to be together.
+        """
         if not hosts:
             return
         self._renew()
-        order = self._orders.get(wanted)
+        order = self._orders.get((wanted, begins))
         if order is None:
-            order = self._orders[wanted] = _Order(
-                self.fleet, [self._ranking(term, wanted) for term in self.policy.host.terms]
-            )
+            terms = [
+                term
+                for term in self.policy.host.terms
+                if begins or not HOST_FACTS[term.fact].of_beginners
+            ]
+            rankings = [self._ranking(term, wanted) for term in terms]
+            order = self._orders[wanted, begins] = _Order(self.fleet, rankings)
         while hosts:
             bit = order.best(hosts)
             yield bit

@@ -49,6 +49,11 @@ class Group:
             return everywhere & ~taken
         return everywhere & taken if taken else everywhere
 
+    @property
+    def begins_together(self) -> bool:
+        """Whether the next member will say where all that follow have to be."""
+        return self.rule == "affinity" and not self._hosts
+
     def join(self, host: int, domain: str) -> None:
         """Count a member on `host`."""
         self._hosts[host] = self._hosts.get(host, 0) + 1

@@ -120,31 +120,28 @@ def least_part(demands: Iterable[Demand]) -> Part:
 
 
 def room_for(fleet: Fleet, wanted: Alternative) -> int:
-    """Return how many more guests with these equal parts fit, if nobody else comes.
+    """Return how many more guests like `wanted` fit, if nobody else comes: see `room_on`."""
+    return sum(room_on(fleet, host, wanted) for host in range(fleet.count))
 
-    On a host that is the largest t with sum(min(k, t)) >= m * t, k the parts that fit on each of
-    its nodes one after the other and m the nodes that a guest has to have (evidence for it: brute
-    force in the tests). Parts that differ count as the largest of them.
-    """
-    part, count = wanted.parts[0], len(wanted.parts)
-    known: dict[tuple[int, ...], int] = {}
-    room = 0
-    for host, kind in enumerate(fleet.kind_of):
-        cpus = fleet.kinds[kind].cpus
-        own = fleet.states[fleet.first[host] : fleet.first[host + 1]]
-        fits = sorted(
-            min(state.vcpus // part.vcpus, state.kib // part.kib) if part.vcpus <= seats else 0
-            for state, seats in zip(own, cpus, strict=True)
-        )
-        key = tuple(fits)
-        if key not in known:
-            known[key] = most_alike(key, count)
-        room += known[key]
-    return room
+
+def room_on(fleet: Fleet, host: int, wanted: Alternative) -> int:
+    """Return how many guests like `wanted` fit on `host`; unlike parts count as the largest."""
+    part = wanted.parts[0]
+    cpus = fleet.kinds[fleet.kind_of[host]].cpus
+    own = fleet.states[fleet.first[host] : fleet.first[host + 1]]
+    fits = [
+        max(0, min(state.vcpus // part.vcpus, state.kib // part.kib)) if part.vcpus <= seats else 0
+        for state, seats in zip(own, cpus, strict=True)
+    ]
+    return most_alike(fits, len(wanted.parts))
 
 
 def most_alike(fits: Iterable[int], count: int) -> int:
-    """Return how many guests with `count` like parts fit on nodes that hold `fits` parts each."""
+    """Return how many guests with `count` like parts fit on nodes that hold `fits` parts each.
+
+    That is the largest t with sum(min(k, t)) >= count * t, k one of `fits`: no guest has two parts
+    on a node.
+    """
     fits = list(fits)
     least, most = 0, sum(fits) // count
     while least < most:

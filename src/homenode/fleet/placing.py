@@ -60,16 +60,17 @@ def place(  # noqa: PLR0913 - one guest, and what is asked of where it goes
     on very large ones.
     """
     chooser = chooser_of(hosts, policy)
-    among = hosts.everywhere
+    among, begins = hosts.everywhere, False
     if membership is not None:
-        among &= hosts.group(membership).allowed(membership.domain, among)
+        group = hosts.group(membership)
+        among, begins = group.allowed(membership.domain, among), group.begins_together
     barred = []
     if allowed is not None:
         barred = [at for at in positions(among) if not allowed(hosts.hosts[at].name)]
         among &= ~sum(hosts.bit[at] for at in barred)
     rejected: list[Refusal] = []
     count = 0
-    for bit, wanted in _in_order(chooser, request, among):
+    for bit, wanted in _in_order(chooser, request, among, begins=begins):
         host = bit.bit_length() - 1
         count = count or (hosts.holders(wanted) & among).bit_count()
         own = (requests or {}).get(hosts.hosts[host].name, request)
@@ -92,14 +93,14 @@ def chooser_of(hosts: Fleet, policy: FleetPolicy) -> Chooser:
 
 
 def _in_order(
-    chooser: Chooser, request: GuestRequest, among: int
+    chooser: Chooser, request: GuestRequest, among: int, *, begins: bool
 ) -> Iterator[tuple[int, Alternative]]:
     fleet = chooser.fleet
     demand = fleet.demand(request)
     for wanted in demand.alternatives:
         hosts = fleet.holders(wanted) & among
         among &= ~hosts
-        for bit in chooser.in_order(hosts, wanted):
+        for bit in chooser.in_order(hosts, wanted, begins=begins):
             yield bit, wanted
     # An engine of its own may know a way that equal parts do not have.
     left = sum(fleet.bit[at] for at in positions(among) if fleet.hosts[at].view is not None)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from homenode.errors import HomenodeError
 from homenode.fleet.demand import Alternative
 from homenode.fleet.hosts import Fleet, Place
+from homenode.fleet.measures import room_on
 from homenode.fleet.outlook import Outlook, outlook_of
 from homenode.placement.policies import DEFAULT as DEFAULT_NODES
 from homenode.placement.policies import POLICIES, Policy, Term, parse_order
@@ -32,7 +33,8 @@ class HostFact(NamedTuple):
 
     `make` takes the fleet, what is to be placed and how nodes are chosen, and returns the value.
     `of_demand` is whether it hangs on what is to be placed, and not on the host's state alone.
-    `floor` is a value than which none is less, that many hosts have: one of them is then soon found.
+    `floor` is a value than which none is less, which many hosts have: one is then soon found.
+    `of_beginners`: it counts for guests alone that are the first of a group that is to be together.
     """
 
     name: str
@@ -41,6 +43,7 @@ class HostFact(NamedTuple):
     meaning: str
     of_demand: bool = False
     floor: int | None = None
+    of_beginners: bool = False
 
 
 def _empty(fleet: Fleet, _wanted: Alternative, _nodes: Nodes) -> Value:
@@ -80,6 +83,10 @@ def _of_place(number: Callable[[Outlook, Place], int]) -> Callable[..., Value]:
         return value
 
     return make
+
+
+def _together(fleet: Fleet, wanted: Alternative, _nodes: Nodes) -> Value:
+    return lambda host: room_on(fleet, host, wanted)
 
 
 def _wide_scarce(outlook: Outlook, place: Place) -> int:
@@ -133,6 +140,14 @@ HOST_FACTS: Final[dict[str, HostFact]] = {
             of_demand=True,
             floor=0,
         ),
+        HostFact(
+            "together",
+            _together,
+            "guests",
+            "such guests that fit there; counts for the first of a group that is to be together",
+            of_demand=True,
+            of_beginners=True,
+        ),
     )
 }
 
@@ -167,7 +182,7 @@ def _named(name: str, order: str, purpose: str) -> HostPolicy:
     return HostPolicy(name, parse_order(order, HOST_FACTS) if order else (), purpose)
 
 
-DEFAULT: Final = "pack"
+DEFAULT: Final = "preserve"
 
 HOST_POLICIES: Final[dict[str, HostPolicy]] = {
     policy.name: policy
@@ -175,6 +190,11 @@ HOST_POLICIES: Final[dict[str, HostPolicy]] = {
         _named("first", "", "the first host on which it fits"),
         _named("pack", "empty,vcpus,memory", "the fullest host: keeps hosts empty"),
         _named("spread", "-vcpus,-memory", "the emptiest host: room for guests to grow"),
+        _named(
+            "preserve",
+            "-together,wide_scarce,empty,wasted",
+            "hosts in use, sparing room for wide guests once it is short, and memory for vcpus",
+        ),
         _named("flat", "candidate", "the best nodes of the whole fleet, whatever host has them"),
     )
 }

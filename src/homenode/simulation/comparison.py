@@ -5,28 +5,12 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
-from math import sqrt
 from multiprocessing import active_children, get_context
-from statistics import mean, stdev
 from typing import NamedTuple
 
+from homenode.estimate import Estimate, estimate
 from homenode.simulation.run import GuestOutcome, Outcome, run
 from homenode.simulation.scenario import Scenario, Variant
-
-# The 0.975 quantiles of Student's distribution, by degrees of freedom; beyond them the normal one.
-_STUDENT = (
-    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228,
-    2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086,
-    2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
-)  # fmt: skip
-_NORMAL = 1.960
-
-
-class Estimate(NamedTuple):
-    """A mean over the seeds, and half of its 95 % confidence interval (None with one seed)."""
-
-    mean: float
-    margin: float | None
 
 
 class GuestResult(NamedTuple):
@@ -55,15 +39,6 @@ class Comparison(NamedTuple):
     scenario: Scenario
     results: tuple[VariantResult, ...]
     outcomes: tuple[Outcome, ...]
-
-
-def estimate(values: Sequence[float]) -> Estimate:
-    """Return the mean and half of the 95 % confidence interval by Student's distribution."""
-    count = len(values)
-    if count < 2:
-        return Estimate(mean(values), None)
-    quantile = _STUDENT[count - 2] if count - 2 < len(_STUDENT) else _NORMAL
-    return Estimate(mean(values), quantile * stdev(values) / sqrt(count))
 
 
 GUEST_VALUES = tuple(field for field in GuestOutcome._fields if field not in ("name", "vcpus"))
