@@ -1,5 +1,6 @@
 """Keeping room for wide guests and memory for vcpus: against counting it all anew."""
 
+from fractions import Fraction
 from itertools import combinations
 
 from hypothesis import given, settings
@@ -52,10 +53,24 @@ class Learned:
     def __init__(self):
         self.came = []
         self.wide = {}
+        self.mean = None
+        self.look_at_mean = 0
+
+    def learn(self):
+        """Take the mean memory of a vcpu anew once an eighth more came, if it changed as much."""
+        vcpus, kib = (sum(one) for one in zip(*self.came, strict=True)) if self.came else (0, 0)
+        if vcpus >= self.look_at_mean:
+            self.look_at_mean = vcpus * 9 // 8 + 1
+            now = Fraction(kib, vcpus) if vcpus else None
+            if now is not None and (self.mean is None or abs(now / self.mean - 1) > Fraction(1, 8)):
+                self.mean = now
+
+    def usable(self, vcpus, kib):
+        return vcpus if self.mean is None else min(vcpus, int(kib / self.mean))
 
     def take(self, place):
         size = (place.wanted.parts[0], len(place.wanted.parts))
-        self.came.append(place.wanted.vcpus)
+        self.came.append((place.wanted.vcpus, place.wanted.kib))
         if size[1] > 1:
             self.wide[size] = self.wide.get(size, 0) + 1
 
@@ -78,12 +93,10 @@ class Learned:
         return max(0, rooms[0] - rooms[1] - held)
 
     def wasted(self, books, place):
-        # 2 GiB for a vcpu is the least that any of SIZES wants.
         lost = 0
         for at, own in zip(place.ats, place.wanted.parts, strict=True):
             _, _, free, kib, _ = books.nodes(place.host)[at]
-            before = min(free, kib // (2 * GIB))
-            lost += before - min(free - own.vcpus, (kib - own.kib) // (2 * GIB))
+            lost += self.usable(free, kib) - self.usable(free - own.vcpus, kib - own.kib)
         return max(0, lost - place.wanted.vcpus)
 
     def is_scarce(self, books):
@@ -94,10 +107,10 @@ class Learned:
         hosts = range(len(books.hosts))
         rooms = sum(wide_room(books.nodes(at), part.vcpus, part.kib, count) for at in hosts)
         usable = sum(
-            min(free, kib // (2 * GIB)) for at in hosts for _, _, free, kib, _ in books.nodes(at)
+            self.usable(free, kib) for at in hosts for _, _, free, kib, _ in books.nodes(at)
         )
         wide = sum(size[0].vcpus * size[1] * times for size, times in self.wide_vcpus())
-        return wide * usable > 2 * part.vcpus * count * rooms * sum(self.came)
+        return wide * usable > 2 * part.vcpus * count * rooms * sum(vcpus for vcpus, _ in self.came)
 
     def wide_vcpus(self):
         return self.wide.items()
@@ -131,6 +144,7 @@ def test_the_host_that_takes_least_from_those_to_come_is_found(kinds, asked, nam
             fleet.give(gone)
             books.on[gone.host].remove(_parts(gone))
         demand = demands[SIZES.index(size)]
+        learned.learn()
         found = chooser.choose(demand)
         wanted = demand.alternatives[0]
         able = [at for at in range(len(hosts)) if fleet.holders(wanted) >> at & 1]

@@ -6,7 +6,7 @@ from homenode.fleet.demand import Alternative, Demand
 from homenode.fleet.groups import Membership
 from homenode.fleet.hosts import Fleet, Place
 from homenode.fleet.nodes import EngineNodes, Nodes
-from homenode.fleet.outlook import outlook_of
+from homenode.fleet.outlook import Outlook, outlook_of
 from homenode.fleet.policies import HOST_FACTS, FleetPolicy, Value
 from homenode.fleet.ranking import Ranking
 from homenode.placement.policies import Term
@@ -23,7 +23,8 @@ class Chooser:
         self.policy = policy
         self.nodes = nodes or EngineNodes(fleet, policy.node)
         self._shared: dict[Term, Ranking] = {}
-        self._orders: dict[tuple[Alternative, bool], _Order] = {}
+        self._orders: dict[Alternative, _Order] = {}
+        self._beginners: dict[Alternative, _Order] = {}
         looks_ahead = any(HOST_FACTS[term.fact].floor is not None for term in policy.host.terms)
         self._outlook = outlook_of(fleet) if looks_ahead else None
         self._epoch = 0
@@ -40,10 +41,15 @@ class Chooser:
             begins = group.begins_together
         for wanted in demand.alternatives:
             hosts = self.fleet.holders(wanted) & allowed
-            for bit in self.in_order(hosts, wanted, begins=begins):
+            if not hosts:
+                continue
+            order = self._order(wanted, begins=begins)
+            while hosts:
+                bit = order.best(hosts)
                 place = self.nodes.place(bit.bit_length() - 1, wanted)
                 if place is not None:
                     return place
+                hosts ^= bit
         return None
 
     def in_order(self, hosts: int, wanted: Alternative, *, begins: bool = False) -> Iterator[int]:
@@ -51,10 +57,18 @@ class Chooser:
 
         `begins`: the guest is the first of a group that is to be together.
         """
-        if not hosts:
-            return
-        self._renew()
-        order = self._orders.get((wanted, begins))
+        if hosts:
+            order = self._order(wanted, begins=begins)
+        while hosts:
+            bit = order.best(hosts)
+            yield bit
+            hosts ^= bit
+
+    def _order(self, wanted: Alternative, *, begins: bool) -> "_Order":
+        if self._outlook is not None:
+            self._renew(self._outlook)
+        orders = self._beginners if begins else self._orders
+        order = orders.get(wanted)
         if order is None:
             terms = [
                 term
@@ -62,20 +76,14 @@ class Chooser:
                 if begins or not HOST_FACTS[term.fact].of_beginners
             ]
             rankings = [self._ranking(term, wanted) for term in terms]
-            order = self._orders[wanted, begins] = _Order(self.fleet, rankings)
-        while hosts:
-            bit = order.best(hosts)
-            yield bit
-            hosts ^= bit
+            order = orders[wanted] = _Order(self.fleet, rankings)
+        return order
 
-    def _renew(self) -> None:
-        outlook = self._outlook
-        if outlook is None:
-            return
+    def _renew(self, outlook: Outlook) -> None:
         outlook.renew()
         if outlook.epoch != self._epoch:
             self._epoch = outlook.epoch
-            for order in self._orders.values():
+            for order in (*self._orders.values(), *self._beginners.values()):
                 order.look_anew()
 
     def _ranking(self, term: Term, wanted: Alternative) -> Ranking:

@@ -92,7 +92,8 @@ class Fleet:
     `states` has the state of every node, `guests` how many are on a host, `vcpus` and `kib` what
     is free there. `changes` counts all changes, for `changed_since`. `followers` are kept for those who follow the changes.
     `demands` are all that were ever asked for, `wide_counts` how many guests of each kind on
-    several nodes came; `vcpus_taken` are the vcpus of all that came, `wide_taken` of those.
+    several nodes came; `vcpus_taken` and `kib_taken` are what all that came
+    wanted, `wide_taken` the vcpus of those.
     """
 
     def __init__(self, hosts: Sequence[FleetHost], over_commit: OverCommit | None = None) -> None:
@@ -135,7 +136,7 @@ class Fleet:
         self._demands: dict[GuestRequest, Demand] = {}
         self.demands: list[Demand] = []
         self.wide_counts: dict[Alternative, int] = {}
-        self.vcpus_taken = self.wide_taken = 0
+        self.vcpus_taken = self.kib_taken = self.wide_taken = 0
         self.changes = 0
         self._changed: list[int] = []
 
@@ -267,6 +268,7 @@ class Fleet:
         self.kib[host] -= wanted.kib
         self.guests[host] += 1
         self.vcpus_taken += wanted.vcpus
+        self.kib_taken += wanted.kib
         if len(ats) > 1:
             self.wide_counts[wanted] = self.wide_counts.get(wanted, 0) + 1
             self.wide_taken += wanted.vcpus

@@ -5,8 +5,8 @@ there is plenty left in all. So it counts how many of them still fit on a host, 
 takes of that. Which sizes to expect is learned from the guests that came; nothing of this looks
 ahead.
 
-Of a node without memory its free vcpus are of no use. What is usable are vcpus that have the least
-memory with them that any known kind of guest wants for one.
+Of a node without memory its free vcpus are of no use. What is usable of a node are the vcpus that
+have as much memory with them as guests want for one in the mean, over all that came.
 """
 
 from homenode.fleet.demand import Alternative, Part
@@ -56,10 +56,10 @@ class Outlook:
         self._fleet = fleet
         self._commonest: _Wide | None = None
         self._wides: dict[Alternative, _Wide] = {}
-        self._least = Part(1, 0)
+        self._mean = Part(1, 0)
         self._usable: dict[NodeState, int] = {}
-        self._known = 0
-        self._taken = 0
+        self._look_at_mean = 0
+        self._wide_taken = 0
         self._room = [0] * fleet.count
         self._vcpus = [0] * fleet.count
         self._rooms = self._vcpus_usable = 0
@@ -70,21 +70,20 @@ class Outlook:
     def renew(self) -> None:
         """Learn from what came since the last time."""
         fleet = self._fleet
-        if len(fleet.demands) != self._known:
-            self._known = len(fleet.demands)
-            self._learn_least()
-        if fleet.wide_taken != self._taken:
-            self._taken = fleet.wide_taken
+        if fleet.vcpus_taken >= self._look_at_mean:
+            # Every eighth more; what was known of all hosts is lost when it changes.
+            self._look_at_mean = fleet.vcpus_taken * 9 // 8 + 1
+            self._learn_mean()
+        if fleet.wide_taken != self._wide_taken:
+            self._wide_taken = fleet.wide_taken
             self._learn_commonest()
 
-    def _learn_least(self) -> None:
-        least = self._least
-        for demand in self._fleet.demands:
-            own = Part(demand.vcpus, demand.memory_kib)
-            if not least.kib or own.kib * least.vcpus < least.kib * own.vcpus:
-                least = own
-        if least != self._least:
-            self._least = least
+    def _learn_mean(self) -> None:
+        known, now = self._mean, Part(self._fleet.vcpus_taken, self._fleet.kib_taken)
+        # By more than an eighth: cross-multiplied.
+        change = abs(now.kib * known.vcpus - known.kib * now.vcpus) * 8
+        if now.vcpus and change > known.kib * now.vcpus:
+            self._mean = now
             self._usable.clear()
             self._renewed()
 
@@ -138,10 +137,10 @@ class Outlook:
     def _usable_of(self, state: NodeState) -> int:
         known = self._usable.get(state)
         if known is None:
-            least = self._least
+            mean = self._mean
             known = state.vcpus
-            if least.kib:
-                known = min(known, state.kib * least.vcpus // least.kib)
+            if mean.kib:
+                known = min(known, state.kib * mean.vcpus // mean.kib)
             self._usable[state] = known
         return known
 
