@@ -1,13 +1,14 @@
 """Choosing a host, and nodes on it, for one guest after the other."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 from homenode.fleet.demand import Alternative, Demand
 from homenode.fleet.groups import Membership
 from homenode.fleet.hosts import Fleet, Place
 from homenode.fleet.nodes import EngineNodes, Nodes
 from homenode.fleet.outlook import Outlook, outlook_of
-from homenode.fleet.policies import HOST_FACTS, FleetPolicy, Value
+from homenode.fleet.policies import HOST_FACTS, FleetPolicy, OfPlace, Value
 from homenode.fleet.ranking import Ranking
 from homenode.placement.policies import Term
 
@@ -25,7 +26,7 @@ class Chooser:
         self._shared: dict[Term, Ranking] = {}
         self._orders: dict[Alternative, _Order] = {}
         self._beginners: dict[Alternative, _Order] = {}
-        looks_ahead = any(HOST_FACTS[term.fact].floor is not None for term in policy.host.terms)
+        looks_ahead = any(HOST_FACTS[term.fact].of_place is not None for term in policy.host.terms)
         self._outlook = outlook_of(fleet) if looks_ahead else None
         self._epoch = 0
 
@@ -46,7 +47,7 @@ class Chooser:
             order = self._order(wanted, begins=begins)
             while hosts:
                 bit = order.best(hosts)
-                place = self.nodes.place(bit.bit_length() - 1, wanted)
+                place = order.place or self.nodes.place(bit.bit_length() - 1, wanted)
                 if place is not None:
                     return place
                 hosts ^= bit
@@ -75,8 +76,11 @@ class Chooser:
                 for term in self.policy.host.terms
                 if begins or not HOST_FACTS[term.fact].of_beginners
             ]
-            rankings = [self._ranking(term, wanted) for term in terms]
-            order = orders[wanted] = _Order(self.fleet, rankings)
+            order = orders[wanted] = _Order(
+                self.fleet,
+                [_Ranked(self._ranking(term, wanted), _costly(term)) for term in terms],
+                lambda host: self.nodes.place(host, wanted),
+            )
         return order
 
     def _renew(self, outlook: Outlook) -> None:
@@ -90,9 +94,7 @@ class Chooser:
         fact = HOST_FACTS[term.fact]
         if not fact.of_demand and term in self._shared:
             return self._shared[term]
-        value = _signed(fact.make(self.fleet, wanted, self.nodes), term)
-        floor = fact.floor if term.sign > 0 else None
-        made = Ranking(self.fleet, value, floor=floor)
+        made = Ranking(self.fleet, _signed(fact.make(self.fleet, wanted, self.nodes), term))
         if not fact.of_demand:
             self._shared[term] = made
         return made
@@ -104,52 +106,76 @@ def _signed(value: Value, term: Term) -> Value:
     return lambda host: term.value(value(host))
 
 
+def _costly(term: Term) -> OfPlace | None:
+    return HOST_FACTS[term.fact].of_place if term.sign > 0 else None
+
+
+class _Ranked(NamedTuple):
+    """A term of an order: hosts by its value, and how that comes from a place, if it is costly."""
+
+    ranking: Ranking
+    costly: OfPlace | None
+
+
 class _Order:
     """The order on hosts for one kind of guest.
 
-    Facts that hang on the guest are costly, and no host has less than their floor. So those hosts
-    are looked at first that are the best in all the others: the first of these that has no more
-    than the floor in the costly ones is the best there is, and nobody else need be looked at.
+    Facts that hang on the place of the guest are costly, and never below 0. So those hosts are
+    looked at first that are the best in all the others: the first of these that has 0 in the costly
+    ones is the best there is, and nobody else need be looked at.
     """
 
-    def __init__(self, fleet: Fleet, rankings: list[Ranking]) -> None:
+    def __init__(
+        self, fleet: Fleet, terms: Sequence[_Ranked], place_on: Callable[[int], Place | None]
+    ) -> None:
         self._fleet = fleet
-        self._rankings = rankings
-        at = next((at for at, one in enumerate(rankings) if one.floor is not None), len(rankings))
-        self._first = at
-        self._costly = [one for one in rankings[at:] if one.floor is not None]
-        self._cheap = [one for one in rankings[at:] if one.floor is None]
+        self._rankings = [term.ranking for term in terms]
+        self._place_on = place_on
+        self._outlook = outlook_of(fleet)
+        first = next((at for at, term in enumerate(terms) if term.costly), len(terms))
+        self._first = first
+        self._costly = [term.costly for term in terms if term.costly is not None]
+        self._costly_rankings = [term.ranking for term in terms if term.costly is not None]
+        self._cheap = [term.ranking for term in terms[first:] if term.costly is None]
         self._above = 0
         self._seen = 0
+        self.place: Place | None = None
 
     def look_anew(self) -> None:
         """Forget what was found out: costly facts may have changed for any host."""
         self._above = 0
-        for ranking in self._costly:
+        for ranking in self._costly_rankings:
             ranking.look_anew()
 
     def best(self, hosts: int) -> int:
-        """Return the best of `hosts` as its bit; of equal ones the first."""
-        for place, ranking in enumerate(self._rankings):
+        """Return the best of `hosts` as its bit; of equal ones the first.
+
+        `place` is then the place of the guest there, if that was found out on the way.
+        """
+        self.place = None
+        for at, ranking in enumerate(self._rankings):
             if not hosts & (hosts - 1):
                 return hosts
-            if place == self._first:
-                found = self._at_floor(hosts)
+            if at == self._first:
+                found = self._with_nothing_lost(hosts)
                 if found:
                     return found
             hosts = ranking.least(hosts)
         return hosts & -hosts
 
-    def _at_floor(self, hosts: int) -> int:
+    def _with_nothing_lost(self, hosts: int) -> int:
         for ranking in self._cheap:
             hosts = ranking.least(hosts)
-        self._above &= ~self._fleet.changed_since(self._seen)
-        self._seen = self._fleet.changes
+        fleet, outlook = self._fleet, self._outlook
+        if self._seen != fleet.changes:
+            self._above &= ~fleet.changed_since(self._seen)
+            self._seen = fleet.changes
         hosts &= ~self._above
         while hosts:
             bit = hosts & -hosts
-            host = bit.bit_length() - 1
-            if all(ranking.value(host) == ranking.floor for ranking in self._costly):
+            place = self._place_on(bit.bit_length() - 1)
+            if place is not None and not any([of(outlook, place) for of in self._costly]):
+                self.place = place
                 return bit
             self._above |= bit
             hosts ^= bit

@@ -71,7 +71,10 @@ class _OneNode:
         self._bit = wanted.bits[0]
         self._policy = policy
         self._problem = prepare(View(kind.host), wanted.request)
-        self._known: list[dict[NodeState, tuple[Comparable, ...]]] = [{} for _ in kind.ids]
+        alike: dict[object, dict[NodeState, tuple[Comparable, ...]]] = {}
+        self._known = [
+            alike.setdefault(_lasting(self._problem, at), {}) for at in range(len(kind.ids))
+        ]
         self._ats = [(at,) for at in range(len(kind.ids))]
 
     def place(self, host: int) -> Place | None:
@@ -100,6 +103,21 @@ class _OneNode:
         search = Search(problem_on(self._fleet, host, self._problem), self._policy)
         values = known[state] = search.values_alone(at)
         return values
+
+
+def _lasting(problem: Problem, at: int) -> object:
+    # What facts may know of a node alone beside its state: nodes alike in it have like values.
+    if problem.far.nodes:
+        return at
+    return (
+        len(problem.cpus[at]),
+        problem.cores.of[at],
+        problem.local.of[at],
+        problem.scarce.of[at],
+        problem.levels.of[at][at],
+        problem.distances.of[at][at],
+        *(row[at] for row in problem.to_devices),
+    )
 
 
 class _Several:

@@ -28,13 +28,17 @@ Value = Callable[[int], Any]
 """The value of a fact, by the number of a host: something that is comparable."""
 
 
+OfPlace = Callable[[Outlook, Place], int]
+
+
 class HostFact(NamedTuple):
     """A row of the table of facts of a host.
 
     `make` takes the fleet, what is to be placed and how nodes are chosen, and returns the value.
     `of_demand` is whether it hangs on what is to be placed, and not on the host's state alone.
-    `floor` is a value than which none is less, which many hosts have: one is then soon found.
-    `of_beginners`: it counts for guests alone that are the first of a group that is to be together.
+    `of_place` is instead how it comes from the place that the guest would have there: costly, but
+    never below 0, and 0 on many hosts. `of_beginners`: it counts for guests alone that are the
+    first of a group that is to be together.
     """
 
     name: str
@@ -42,7 +46,7 @@ class HostFact(NamedTuple):
     unit: str
     meaning: str
     of_demand: bool = False
-    floor: int | None = None
+    of_place: OfPlace | None = None
     of_beginners: bool = False
 
 
@@ -71,18 +75,18 @@ def _candidate(_fleet: Fleet, wanted: Alternative, nodes: Nodes) -> Value:
     return lambda host: nodes.value(host, wanted)
 
 
-def _of_place(number: Callable[[Outlook, Place], int]) -> Callable[..., Value]:
+def _of_place(name: str, of_place: OfPlace, unit: str, meaning: str) -> HostFact:
     def make(fleet: Fleet, wanted: Alternative, nodes: Nodes) -> Value:
         outlook = outlook_of(fleet)
 
         def value(host: int) -> int:
             place = nodes.place(host, wanted)
             # Who turns out not to fit is found out when it is taken.
-            return 0 if place is None else number(outlook, place)
+            return 0 if place is None else of_place(outlook, place)
 
         return value
 
-    return make
+    return HostFact(name, make, unit, meaning, of_demand=True, of_place=of_place)
 
 
 def _together(fleet: Fleet, wanted: Alternative, _nodes: Nodes) -> Value:
@@ -108,37 +112,29 @@ HOST_FACTS: Final[dict[str, HostFact]] = {
             "what the order on nodes says of the nodes it would choose there",
             of_demand=True,
         ),
-        HostFact(
+        _of_place(
             "wasted",
-            _of_place(Outlook.wasted),
+            Outlook.wasted,
             "vcpus",
             "free vcpus there that would have no memory left to go with them",
-            of_demand=True,
-            floor=0,
         ),
-        HostFact(
+        _of_place(
             "wide_lost",
-            _of_place(Outlook.wide_lost),
+            Outlook.wide_lost,
             "guests",
             "guests of the commonest size on several nodes that would fit there no more",
-            of_demand=True,
-            floor=0,
         ),
-        HostFact(
+        _of_place(
             "wide_lost_all",
-            _of_place(Outlook.wide_lost_all),
+            Outlook.wide_lost_all,
             "guests",
             "the same, over all sizes of guests on several nodes that came",
-            of_demand=True,
-            floor=0,
         ),
-        HostFact(
+        _of_place(
             "wide_scarce",
-            _of_place(_wide_scarce),
+            _wide_scarce,
             "guests",
             "wide_lost, where room for such guests is short in the fleet; else 0",
-            of_demand=True,
-            floor=0,
         ),
         HostFact(
             "together",

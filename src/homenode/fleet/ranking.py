@@ -54,19 +54,16 @@ class _Block:
 
 
 class Ranking:
-    """The hosts of `fleet` by ``value(host)``, which hangs on the state of that host alone.
+    """The hosts of `fleet` by ``value(host)``, which hangs on the state of that host.
 
-    `floor`: no host has less. If something else changes values, `look_anew` has to be told.
+    If something else changes values, `look_anew` has to be called.
     """
 
-    __slots__ = ("_blocks", "_fleet", "_numbers", "_seen", "_stale", "_values", "floor", "value")
+    __slots__ = ("_blocks", "_fleet", "_numbers", "_seen", "_stale", "_value", "_values")
 
-    def __init__(
-        self, fleet: Fleet, value: Callable[[int], Any], *, floor: int | None = None
-    ) -> None:
+    def __init__(self, fleet: Fleet, value: Callable[[int], Any]) -> None:
         self._fleet = fleet
-        self.value = value
-        self.floor = floor
+        self._value = value
         self._values: list[Comparable | None] = [None] * fleet.count
         self._blocks: dict[int, _Block] = {}
         self._numbers: list[int] = []
@@ -104,7 +101,7 @@ class Ranking:
         while among:
             bit = among & -among
             among ^= bit
-            value = self.value(bit.bit_length() - 1)
+            value = self._value(bit.bit_length() - 1)
             if least is None or value < least:
                 least, found = value, bit
             elif value == least:
@@ -117,7 +114,7 @@ class Ranking:
             bit = stale & -stale
             stale ^= bit
             host = bit.bit_length() - 1
-            new, old = self.value(host), values[host]
+            new, old = self._value(host), values[host]
             if new == old:
                 continue
             values[host] = new

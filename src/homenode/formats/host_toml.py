@@ -90,10 +90,11 @@ MOST_NODES = 1024
 MOST_CPUS = 8192
 
 _PER_NODE = ("cores", "memory", "free", "cores_per_llc", "cores_per_die", "huge_pages")
-_HOST = (
+KEYS = (
     *_PER_NODE, "name", "hypervisor", "sockets", "nodes", "threads_per_core", "threads",
     "distances", "node", "cpupool", "device",
 )  # fmt: skip
+"""The keys of a table that describes a host."""
 _NODE = (*_PER_NODE, "id", "socket", "kind")
 
 
@@ -113,7 +114,15 @@ class _Shape(NamedTuple):
 
 def parse(text: str, *, source: str) -> Host:
     """Return the host that `text` describes; `ParseError` says what is wrong with it and where."""
-    host = _document(text, source)
+    return host_of(_document(text, source))
+
+
+def host_of(host: Table) -> Host:
+    """Return the host that a table describes, which may be part of a larger document.
+
+    It may have other keys than `KEYS`, too. Raises `ParseError` as `parse` does.
+    """
+    source = host.source
     shapes = _shapes(host)
     nodes = [
         Node(
@@ -158,7 +167,7 @@ def _document(text: str, source: str) -> Table:
         # Anything may have been taken for TOML: its reader says what else is read, too.
         hint = "a host is described in TOML, by `xl info -n`, or by a snapshot of homenode"
         raise ParseError(f"is not TOML: {error}", source=source, hint=hint) from None
-    return Table(values, _HOST, path="", source=source)
+    return Table(values, KEYS, path="", source=source)
 
 
 def _stem(source: str) -> str:
