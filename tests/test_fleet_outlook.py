@@ -1,13 +1,15 @@
 """Keeping room for wide guests and memory for vcpus: against counting it all anew."""
 
 from fractions import Fraction
+from functools import cache
 from itertools import combinations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleet_oracle import Books
-from homenode.fleet import Fleet, FleetHost, Membership, fleet_policy
+from homenode.fleet import Fleet, FleetHost, Membership, fleet_policy, outlook
 from homenode.fleet.choosing import Chooser
 from homenode.formats import host_toml
 from homenode.guest import GuestRequest
@@ -24,73 +26,71 @@ def host(nodes, cores, memory):
 KINDS = [host(2, 8, 16), host(2, 6, 24), host(4, 4, 8), host(1, 8, 16)]
 SIZES = [(1, 2, 1), (2, 4, 1), (2, 8, 1), (4, 8, 2), (6, 12, 2), (4, 16, 2), (8, 16, 4)]
 POLICIES = [
-    "wide_lost,empty", "empty,wasted,wide_lost", "wasted,wide_lost_all,-vcpus",
-    "vcpus~4,wide_lost,empty,wasted,memory", "preserve", "wide_scarce,wasted,empty",
+    "wide_lost,empty", "empty,wasted,wide_lost", "wasted,scarce_lost,-vcpus",
+    "vcpus~4,scarce_lost,empty,wasted,memory", "preserve", "scarce_lost",
 ]  # fmt: skip
 
 
-def wide_room(nodes, vcpus, kib, count):
-    """Return how many guests with `count` such parts fit: each step tries every choice of nodes."""
-    left = [
-        (min(cpus, free) // vcpus if vcpus else 0, free, mem) for _, cpus, free, mem, _ in nodes
+def room(nodes, wanted):
+    """Return how many such guests fit: for each, every choice of nodes is tried."""
+    part, count = wanted.parts[0], len(wanted.parts)
+    fits = [
+        min(free // part.vcpus, kib // part.kib) if part.vcpus <= cpus else 0
+        for _, cpus, free, kib, _ in nodes
     ]
-    fits = [min(free // vcpus, mem // kib) for _, free, mem in left]
 
+    @cache
     def most(fits):
         best = 0
         for chosen in combinations(range(len(fits)), count):
             if all(fits[at] for at in chosen):
-                rest = tuple(own - (at in chosen) for at, own in enumerate(fits))
-                best = max(best, 1 + most(rest))
+                best = max(
+                    best,
+                    1 + most(tuple(sorted(own - (at in chosen) for at, own in enumerate(fits)))),
+                )
         return best
 
-    return most(tuple(min(own, 4) for own in fits)) if max(fits, default=0) <= 4 else None
+    return sum(fits) if count == 1 else most(tuple(sorted(fits)))
 
 
 class Learned:
     """What came so far, as the outlook counts it, by sizes."""
 
     def __init__(self):
-        self.came = []
-        self.wide = {}
+        self.came = {}
         self.mean = None
-        self.look_at_mean = 0
+        self.look_at_mean = 1
+        self.scarce = []
 
-    def learn(self):
+    def learn(self, books):
         """Take the mean memory of a vcpu anew once an eighth more came, if it changed as much."""
-        vcpus, kib = (sum(one) for one in zip(*self.came, strict=True)) if self.came else (0, 0)
+        vcpus = sum(wanted.vcpus * count for wanted, count in self.came.items())
+        kib = sum(wanted.kib * count for wanted, count in self.came.items())
         if vcpus >= self.look_at_mean:
             self.look_at_mean = vcpus * 9 // 8 + 1
-            now = Fraction(kib, vcpus) if vcpus else None
-            if now is not None and (self.mean is None or abs(now / self.mean - 1) > Fraction(1, 8)):
+            now = Fraction(kib, vcpus)
+            if self.mean is None or abs(now / self.mean - 1) > Fraction(1, 8):
                 self.mean = now
+        self.scarce = [wanted for wanted in self.came if self.is_scarce(wanted, books)]
 
     def usable(self, vcpus, kib):
         return vcpus if self.mean is None else min(vcpus, int(kib / self.mean))
 
     def take(self, place):
-        size = (place.wanted.parts[0], len(place.wanted.parts))
-        self.came.append((place.wanted.vcpus, place.wanted.kib))
-        if size[1] > 1:
-            self.wide[size] = self.wide.get(size, 0) + 1
+        self.came[place.wanted] = self.came.get(place.wanted, 0) + 1
 
-    def commonest(self):
-        return max(self.wide, key=self.wide.__getitem__) if self.wide else None
-
-    def lost(self, books, place, size):
-        part, count = size
+    def lost(self, books, place, wanted):
         before = books.nodes(place.host)
         after = [list(node) for node in before]
         for at, own in zip(place.ats, place.wanted.parts, strict=True):
             after[at][2] -= own.vcpus
             after[at][3] -= own.kib
-        held = 0
-        if len(place.ats) == count:
+        part, held = wanted.parts[0], 0
+        if len(place.ats) == len(wanted.parts):
             held = min(
                 min(own.vcpus // part.vcpus, own.kib // part.kib) for own in place.wanted.parts
             )
-        rooms = [wide_room(nodes, part.vcpus, part.kib, count) for nodes in (before, after)]
-        return max(0, rooms[0] - rooms[1] - held)
+        return max(0, room(before, wanted) - room(after, wanted) - held)
 
     def wasted(self, books, place):
         lost = 0
@@ -99,31 +99,41 @@ class Learned:
             lost += self.usable(free, kib) - self.usable(free - own.vcpus, kib - own.kib)
         return max(0, lost - place.wanted.vcpus)
 
-    def is_scarce(self, books):
-        size = self.commonest()
-        if size is None:
-            return False
-        part, count = size
+    def is_scarce(self, wanted, books):
         hosts = range(len(books.hosts))
-        rooms = sum(wide_room(books.nodes(at), part.vcpus, part.kib, count) for at in hosts)
+        rooms = sum(room(books.nodes(at), wanted) for at in hosts)
         usable = sum(
             self.usable(free, kib) for at in hosts for _, _, free, kib, _ in books.nodes(at)
         )
-        wide = sum(size[0].vcpus * size[1] * times for size, times in self.wide_vcpus())
-        return wide * usable > 2 * part.vcpus * count * rooms * sum(vcpus for vcpus, _ in self.came)
-
-    def wide_vcpus(self):
-        return self.wide.items()
+        part = wanted.parts[0]
+        as_hard = sum(
+            other.vcpus * count
+            for other, count in self.came.items()
+            if len(other.parts) >= len(wanted.parts)
+            and other.parts[0].vcpus >= part.vcpus
+            and other.parts[0].kib >= part.kib
+        )
+        came = sum(other.vcpus * count for other, count in self.came.items())
+        # The room for it is less than half of its share.
+        return Fraction(as_hard, came) * usable > 2 * rooms * wanted.vcpus
 
     def value(self, books, place, fact):
-        commonest = self.commonest()
         if fact == "wasted":
             return self.wasted(books, place)
-        if fact == "wide_lost_all":
-            return sum(self.lost(books, place, size) for size in self.wide)
-        if fact == "wide_lost" or (fact == "wide_scarce" and self.is_scarce(books)):
-            return 0 if commonest is None else self.lost(books, place, commonest)
-        return 0 if fact == "wide_scarce" else books.host_value(place.host, fact)
+        if fact == "wide_lost":
+            wide = [wanted for wanted in self.came if len(wanted.parts) > 1]
+            return sum(self.lost(books, place, wanted) for wanted in wide)
+        if fact == "scarce_lost":
+            return sum(self.lost(books, place, wanted) for wanted in self.scarce)
+        return books.host_value(place.host, fact)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def scarcity_is_counted_at_once():
+    """A fleet of thousands of guests may wait for a few more; here they are too few."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(outlook, "_CHANGES", 1)
+        yield
 
 
 @settings(max_examples=120)
@@ -144,7 +154,7 @@ def test_the_host_that_takes_least_from_those_to_come_is_found(kinds, asked, nam
             fleet.give(gone)
             books.on[gone.host].remove(_parts(gone))
         demand = demands[SIZES.index(size)]
-        learned.learn()
+        learned.learn(books)
         found = chooser.choose(demand)
         wanted = demand.alternatives[0]
         able = [at for at in range(len(hosts)) if fleet.holders(wanted) >> at & 1]

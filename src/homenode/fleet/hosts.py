@@ -90,10 +90,9 @@ class Fleet:
     """Hosts with what is free on them. `take` and `give` change it; nobody else may.
 
     `states` has the state of every node, `guests` how many are on a host, `vcpus` and `kib` what
-    is free there. `changes` counts all changes, for `changed_since`. `followers` are kept for those who follow the changes.
-    `demands` are all that were ever asked for, `wide_counts` how many guests of each kind on
-    several nodes came; `vcpus_taken` and `kib_taken` are what all that came
-    wanted, `wide_taken` the vcpus of those.
+    is free there. `changes` counts all changes, for `changed_since`; `followers` are kept for those
+    who follow them. `demands` are all that were ever asked for; `counts` is how many guests of each
+    kind came, `vcpus_taken` and `kib_taken` what they all wanted together.
     """
 
     def __init__(self, hosts: Sequence[FleetHost], over_commit: OverCommit | None = None) -> None:
@@ -135,8 +134,8 @@ class Fleet:
         self._groups: dict[str, Group] = {}
         self._demands: dict[GuestRequest, Demand] = {}
         self.demands: list[Demand] = []
-        self.wide_counts: dict[Alternative, int] = {}
-        self.vcpus_taken = self.kib_taken = self.wide_taken = 0
+        self.counts: dict[Alternative, int] = {}
+        self.vcpus_taken = self.kib_taken = 0
         self.changes = 0
         self._changed: list[int] = []
 
@@ -269,9 +268,7 @@ class Fleet:
         self.guests[host] += 1
         self.vcpus_taken += wanted.vcpus
         self.kib_taken += wanted.kib
-        if len(ats) > 1:
-            self.wide_counts[wanted] = self.wide_counts.get(wanted, 0) + 1
-            self.wide_taken += wanted.vcpus
+        self.counts[wanted] = self.counts.get(wanted, 0) + 1
         self._settle(host)
 
     def give(self, place: Place) -> None:

@@ -1,32 +1,59 @@
-"""What a fleet has to keep room for: guests that need several nodes, and memory for every vcpu.
+"""What a fleet has to keep room for: guests that are hard to place, and memory for every vcpu.
 
-Wide guests are the first to be refused: one-node guests break the room for them node by node, while
-there is plenty left in all. So it counts how many of them still fit on a host, and what a placement
-takes of that. Which sizes to expect is learned from the guests that came; nothing of this looks
-ahead.
+Guests on several nodes, or on most of one, are the first to be refused: others break the room for
+them piece by piece while there is plenty left in all. So it counts how many guests of each kind
+still fit, and what a placement takes of that. A kind is scarce if less than half of the usable
+vcpus could go to guests of it, measured by the share of the vcpus that went to guests as hard to
+place so far. Nothing of this looks ahead.
 
 Of a node without memory its free vcpus are of no use. What is usable of a node are the vcpus that
 have as much memory with them as guests want for one in the mean, over all that came.
 """
 
-from homenode.fleet.demand import Alternative, Part
+from collections.abc import Sequence
+
+from homenode.fleet.demand import Alternative
 from homenode.fleet.hosts import Fleet, NodeState, Place
 from homenode.fleet.measures import most_alike
 from homenode.placement.weights import positions
 
+SCARCE = 2
+"""How many times as much room a kind of guests has to have as half of its share of what came."""
 
-class _Wide:
-    """One size of wide guests: how many fit on nodes in some states."""
+_CHANGES = 32
+"""After so many changes it is counted again what is scarce."""
+
+_LANE = 48
+"""Bits for each sum over the fleet; see `_Rooms`."""
+
+
+class _Kind:
+    """One kind of guests: how many of them fit on nodes in some states."""
 
     def __init__(self, wanted: Alternative) -> None:
+        self.wanted = wanted
         self.part = wanted.parts[0]
         self.nodes = len(wanted.parts)
+        self._bit = wanted.bits[0]
         self._fits: dict[NodeState, int] = {}
         self._alike: dict[tuple[int, ...], int] = {}
 
-    def room(self, states: list[NodeState]) -> int:
-        fits = self._fits
-        own = tuple([fits[one] if one in fits else self._fit(one) for one in states])
+    def fit(self, state: NodeState) -> int:
+        """Return how many parts of such guests a node holds."""
+        known = self._fits.get(state)
+        if known is None:
+            known = 0
+            if state.fits & self._bit:
+                vcpus, kib = self.part
+                known = max(0, min(state.vcpus // vcpus, state.kib // kib))
+            self._fits[state] = known
+        return known
+
+    def room(self, states: Sequence[NodeState]) -> int:
+        """Return how many such guests a host with nodes in these states holds."""
+        own = tuple([self.fit(state) for state in states])
+        if self.nodes == 1:
+            return sum(own)
         if len(own) == 2 == self.nodes:
             return min(own)
         known = self._alike.get(own)
@@ -34,19 +61,96 @@ class _Wide:
             known = self._alike[own] = most_alike(own, self.nodes)
         return known
 
-    def _fit(self, state: NodeState) -> int:
-        found = self._fits[state] = _fits(self.part, state.vcpus, state.kib)
-        return found
+    def is_as_hard_as(self, other: "_Kind") -> bool:
+        """Return whether room for one of these is room for one of `other` as well."""
+        return (
+            self.nodes >= other.nodes
+            and self.part.vcpus >= other.part.vcpus
+            and self.part.kib >= other.part.kib
+        )
 
     def held_by(self, wanted: Alternative) -> int:
-        """Return how many of these a guest with the same number of nodes takes the room of."""
+        """Return how many of these a guest on as many nodes takes the room of in any case."""
         if len(wanted.parts) != self.nodes:
             return 0
-        return min(_fits(self.part, part.vcpus, part.kib) for part in wanted.parts)
+        least = wanted.parts[-1]
+        return min(least.vcpus // self.part.vcpus, least.kib // self.part.kib)
 
 
-def _fits(part: Part, vcpus: int, kib: int) -> int:
-    return max(0, min(vcpus // part.vcpus, kib // part.kib))
+class _Rooms:
+    """How many guests of each kind fit in the whole fleet, and the usable vcpus there.
+
+    What is summed over nodes is summed at once for all kinds: the numbers of a node are parts of
+    one integer, `_LANE` bits each, the usable vcpus first.
+    """
+
+    def __init__(self, fleet: Fleet, kinds: Sequence[_Kind], usable: "_Usable") -> None:
+        self._fleet = fleet
+        self._single = [kind for kind in kinds if kind.nodes == 1]
+        self._several = [kind for kind in kinds if kind.nodes > 1]
+        self._usable = usable
+        self._lanes: dict[NodeState, int] = {}
+        self._of_host = [0] * fleet.count
+        self._sum = 0
+        self._seen = 0
+        self._look(fleet.everywhere)
+
+    def renew(self) -> None:
+        """Look at the hosts that changed."""
+        self._look(self._fleet.changed_since(self._seen))
+
+    def _look(self, hosts: int) -> None:
+        fleet = self._fleet
+        self._seen = fleet.changes
+        lanes, many = self._lanes, len(self._single) + 1
+        for host in positions(hosts):
+            states = fleet.states[fleet.first[host] : fleet.first[host + 1]]
+            own = sum([lanes[one] if one in lanes else self._lanes_of(one) for one in states])
+            for at, kind in enumerate(self._several, many):
+                own += kind.room(states) << at * _LANE
+            self._sum += own - self._of_host[host]
+            self._of_host[host] = own
+
+    def _lanes_of(self, state: NodeState) -> int:
+        own = self._usable.of(state)
+        for at, kind in enumerate(self._single, 1):
+            own += kind.fit(state) << at * _LANE
+        self._lanes[state] = own
+        return own
+
+    def usable(self) -> int:
+        """Return the usable vcpus of the fleet."""
+        return self._sum & (1 << _LANE) - 1
+
+    def of_kinds(self) -> list[tuple[_Kind, int]]:
+        """Return how many guests of each kind fit."""
+        mask = (1 << _LANE) - 1
+        kinds = [*self._single, *self._several]
+        return [(kind, self._sum >> at * _LANE & mask) for at, kind in enumerate(kinds, 1)]
+
+
+class _Usable:
+    """The usable vcpus of nodes, where `kib` is what guests want for `vcpus` in the mean."""
+
+    def __init__(self, vcpus: int, kib: int) -> None:
+        self.vcpus = vcpus
+        self.kib = kib
+        self._known: dict[NodeState, int] = {}
+
+    def of(self, state: NodeState) -> int:
+        known = self._known.get(state)
+        if known is None:
+            # Where any number may share a cpu, more than all may be given away.
+            known = max(0, state.vcpus)
+            if self.kib:
+                known = min(known, state.kib * self.vcpus // self.kib)
+            self._known[state] = known
+        return known
+
+    def is_off(self, vcpus: int, kib: int) -> bool:
+        """Return whether a mean of `kib` for `vcpus` is another by more than an eighth."""
+        change = abs(kib * self.vcpus - self.kib * vcpus) * 8
+        return change > self.kib * vcpus
 
 
 class Outlook:
@@ -54,17 +158,13 @@ class Outlook:
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
-        self._commonest: _Wide | None = None
-        self._wides: dict[Alternative, _Wide] = {}
-        self._mean = Part(1, 0)
-        self._usable: dict[NodeState, int] = {}
-        self._look_at_mean = 0
-        self._wide_taken = 0
-        self._room = [0] * fleet.count
-        self._vcpus = [0] * fleet.count
-        self._rooms = self._vcpus_usable = 0
-        self._seen = -1
-        self._is_scarce = False
+        self._usable = _Usable(1, 0)
+        self._look_at_mean = 1
+        self._kinds: dict[Alternative, _Kind] = {}
+        self._wide: list[_Kind] = []
+        self._scarce: list[_Kind] = []
+        self._rooms: _Rooms | None = None
+        self._look_at_rooms = 0
         self.epoch = 0
 
     def renew(self) -> None:
@@ -73,107 +173,78 @@ class Outlook:
         if fleet.vcpus_taken >= self._look_at_mean:
             # Every eighth more; what was known of all hosts is lost when it changes.
             self._look_at_mean = fleet.vcpus_taken * 9 // 8 + 1
-            self._learn_mean()
-        if fleet.wide_taken != self._wide_taken:
-            self._wide_taken = fleet.wide_taken
-            self._learn_commonest()
-
-    def _learn_mean(self) -> None:
-        known, now = self._mean, Part(self._fleet.vcpus_taken, self._fleet.kib_taken)
-        # By more than an eighth: cross-multiplied.
-        change = abs(now.kib * known.vcpus - known.kib * now.vcpus) * 8
-        if now.vcpus and change > known.kib * now.vcpus:
-            self._mean = now
-            self._usable.clear()
-            self._renewed()
-
-    def _learn_commonest(self) -> None:
-        counts = self._fleet.wide_counts
-        for wanted in counts:
-            if wanted not in self._wides:
-                self._wides[wanted] = _Wide(wanted)
+            if self._usable.is_off(fleet.vcpus_taken, fleet.kib_taken):
+                self._usable = _Usable(fleet.vcpus_taken, fleet.kib_taken)
+                self._rooms = None
                 self.epoch += 1
-        # The first one to have come so often: a tie does not change what room is kept for.
-        most = self._wides[max(counts, key=counts.__getitem__)]
-        if most is not self._commonest:
-            self._commonest = most
-            self._renewed()
+        if len(fleet.counts) != len(self._kinds):
+            self._learn_kinds()
+        if fleet.changes >= self._look_at_rooms:
+            self._look_at_rooms = fleet.changes + _CHANGES
+            self._learn_scarce()
 
-    def _renewed(self) -> None:
+    def _learn_kinds(self) -> None:
+        for wanted in self._fleet.counts:
+            if wanted not in self._kinds:
+                self._kinds[wanted] = _Kind(wanted)
+        self._wide = [kind for kind in self._kinds.values() if kind.nodes > 1]
+        self._rooms = None
+        self._look_at_rooms = 0
         self.epoch += 1
-        self._seen = -1
 
-    # -- of one placement --
+    def _learn_scarce(self) -> None:
+        fleet = self._fleet
+        if self._rooms is None:
+            self._rooms = _Rooms(fleet, list(self._kinds.values()), self._usable)
+        self._rooms.renew()
+        usable = self._rooms.usable()
+        scarce = [
+            kind
+            for kind, room in self._rooms.of_kinds()
+            if self._vcpus_as_hard_as(kind) * usable
+            > SCARCE * room * kind.wanted.vcpus * fleet.vcpus_taken
+        ]
+        if scarce != self._scarce:
+            self._scarce = scarce
+            self.epoch += 1
+
+    def _vcpus_as_hard_as(self, kind: _Kind) -> int:
+        return sum(
+            [
+                count * wanted.vcpus
+                for wanted, count in self._fleet.counts.items()
+                if self._kinds[wanted].is_as_hard_as(kind)
+            ]
+        )
 
     def wasted(self, place: Place) -> int:
         """Return the vcpus that become useless: their memory goes to this guest. At least 0."""
         lost = 0
         for before, after in self._fleet.steps(place):
-            lost += self._usable_of(before) - self._usable_of(after)
+            lost += self._usable.of(before) - self._usable.of(after)
         return max(0, lost - place.wanted.vcpus)
 
     def wide_lost(self, place: Place) -> int:
-        """Return how many of the commonest wide guests fit on the host no more, beyond this one.
+        """Return how many guests on several nodes fit on the host no more, beyond this one.
 
-        At least 0.
+        Summed over all kinds of them that came. At least 0.
         """
-        return 0 if self._commonest is None else self._lost(self._commonest, place)
+        return sum([self._lost(kind, place) for kind in self._wide])
 
-    def wide_lost_all(self, place: Place) -> int:
-        """Return the same, summed over all sizes of wide guests that came."""
-        return sum([self._lost(wide, place) for wide in self._wides.values()])
+    def scarce_lost(self, place: Place) -> int:
+        """Return the same over the kinds that are scarce, on however many nodes."""
+        return sum([self._lost(kind, place) for kind in self._scarce])
 
-    def _lost(self, wide: _Wide, place: Place) -> int:
+    def _lost(self, kind: _Kind, place: Place) -> int:
         fleet = self._fleet
         first = fleet.first[place.host]
         states = fleet.states[first : fleet.first[place.host + 1]]
-        before = wide.room(states)
+        before = kind.room(states)
         if not before:
             return 0
         for at, (_, after) in zip(place.ats, fleet.steps(place), strict=True):
             states[at] = after
-        return max(0, before - wide.room(states) - wide.held_by(place.wanted))
-
-    def _usable_of(self, state: NodeState) -> int:
-        known = self._usable.get(state)
-        if known is None:
-            mean = self._mean
-            known = state.vcpus
-            if mean.kib:
-                known = min(known, state.kib * mean.vcpus // mean.kib)
-            self._usable[state] = known
-        return known
-
-    # -- of the fleet --
-
-    def is_scarce(self) -> bool:
-        """Return whether room for wide guests is short: half of what the demand would ask for.
-
-        That is, whether the share of the usable vcpus that wide guests of the commonest size could
-        have is below half of the share of the vcpus that wide guests had of all that came.
-        """
-        fleet, wide = self._fleet, self._commonest
-        if wide is None:
-            return False
-        self._count_room(wide)
-        vcpus = wide.part.vcpus * wide.nodes * self._rooms
-        scarce = fleet.wide_taken * self._vcpus_usable > 2 * vcpus * fleet.vcpus_taken
-        if scarce != self._is_scarce:
-            self._is_scarce = scarce
-            self.epoch += 1
-        return scarce
-
-    def _count_room(self, wide: _Wide) -> None:
-        fleet = self._fleet
-        changed = fleet.everywhere if self._seen < 0 else fleet.changed_since(self._seen)
-        self._seen = fleet.changes
-        for host in positions(changed):
-            states = fleet.states[fleet.first[host] : fleet.first[host + 1]]
-            room = wide.room(states)
-            vcpus = sum([self._usable_of(state) for state in states])
-            self._rooms += room - self._room[host]
-            self._vcpus_usable += vcpus - self._vcpus[host]
-            self._room[host], self._vcpus[host] = room, vcpus
+        return max(0, before - kind.room(states) - kind.held_by(place.wanted))
 
 
 def outlook_of(fleet: Fleet) -> Outlook:

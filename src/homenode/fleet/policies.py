@@ -93,10 +93,6 @@ def _together(fleet: Fleet, wanted: Alternative, _nodes: Nodes) -> Value:
     return lambda host: room_on(fleet, host, wanted)
 
 
-def _wide_scarce(outlook: Outlook, place: Place) -> int:
-    return outlook.wide_lost(place) if outlook.is_scarce() else 0
-
-
 HOST_FACTS: Final[dict[str, HostFact]] = {
     fact.name: fact
     for fact in (
@@ -122,19 +118,13 @@ HOST_FACTS: Final[dict[str, HostFact]] = {
             "wide_lost",
             Outlook.wide_lost,
             "guests",
-            "guests of the commonest size on several nodes that would fit there no more",
+            "guests on several nodes that would fit there no more, over all kinds that came",
         ),
         _of_place(
-            "wide_lost_all",
-            Outlook.wide_lost_all,
+            "scarce_lost",
+            Outlook.scarce_lost,
             "guests",
-            "the same, over all sizes of guests on several nodes that came",
-        ),
-        _of_place(
-            "wide_scarce",
-            _wide_scarce,
-            "guests",
-            "wide_lost, where room for such guests is short in the fleet; else 0",
+            "guests that would fit there no more, over the kinds for which the fleet gets short",
         ),
         HostFact(
             "together",
@@ -188,8 +178,8 @@ HOST_POLICIES: Final[dict[str, HostPolicy]] = {
         _named("spread", "-vcpus,-memory", "the emptiest host: room for guests to grow"),
         _named(
             "preserve",
-            "-together,wide_scarce,empty,wasted",
-            "hosts in use, sparing room for wide guests once it is short, and memory for vcpus",
+            "-together,scarce_lost,empty,wasted,memory",
+            "the fullest host, sparing room that gets short, and memory for vcpus",
         ),
         _named("flat", "candidate", "the best nodes of the whole fleet, whatever host has them"),
     )
