@@ -8,7 +8,7 @@ from homenode.fleet.groups import Membership
 from homenode.fleet.hosts import Fleet, Place
 from homenode.fleet.nodes import EngineNodes, Nodes
 from homenode.fleet.outlook import Outlook, outlook_of
-from homenode.fleet.policies import HOST_FACTS, FleetPolicy, OfPlace, Value
+from homenode.fleet.policies import HOST_FACTS, FleetPolicy, HostFact, OfPlace, Value
 from homenode.fleet.ranking import Ranking
 from homenode.placement.policies import Term
 
@@ -78,7 +78,7 @@ class Chooser:
             ]
             order = orders[wanted] = _Order(
                 self.fleet,
-                [_Ranked(self._ranking(term, wanted), _costly(term)) for term in terms],
+                [self._ranked(term, wanted) for term in terms],
                 lambda host: self.nodes.place(host, wanted),
             )
         return order
@@ -89,6 +89,11 @@ class Chooser:
             self._epoch = outlook.epoch
             for order in (*self._orders.values(), *self._beginners.values()):
                 order.look_anew()
+
+    def _ranked(self, term: Term, wanted: Alternative) -> "_Ranked":
+        fact = HOST_FACTS[term.fact]
+        costly = fact.of_place if term.sign > 0 else None
+        return _Ranked(fact, self._ranking(term, wanted), costly)
 
     def _ranking(self, term: Term, wanted: Alternative) -> Ranking:
         fact = HOST_FACTS[term.fact]
@@ -106,13 +111,10 @@ def _signed(value: Value, term: Term) -> Value:
     return lambda host: term.value(value(host))
 
 
-def _costly(term: Term) -> OfPlace | None:
-    return HOST_FACTS[term.fact].of_place if term.sign > 0 else None
-
-
 class _Ranked(NamedTuple):
-    """A term of an order: hosts by its value, and how that comes from a place, if it is costly."""
+    """A term of an order: its fact, and hosts by its value; `costly` if it comes from a place."""
 
+    fact: HostFact
     ranking: Ranking
     costly: OfPlace | None
 
@@ -120,23 +122,25 @@ class _Ranked(NamedTuple):
 class _Order:
     """The order on hosts for one kind of guest.
 
-    Facts that hang on the place of the guest are costly, and never below 0. So those hosts are
-    looked at first that are the best in all the others: the first of these that has 0 in the costly
-    ones is the best there is, and nobody else need be looked at.
+    Facts that hang on the place of the guest are costly, and never below 0. So hosts are looked at
+    in the order of all the others first: of those that are the best in the ones before the last
+    costly one, the first that has 0 in all the costly ones is the best there is, and nobody else
+    need be looked at.
     """
 
     def __init__(
         self, fleet: Fleet, terms: Sequence[_Ranked], place_on: Callable[[int], Place | None]
     ) -> None:
         self._fleet = fleet
-        self._rankings = [term.ranking for term in terms]
+        self._terms = terms
         self._place_on = place_on
         self._outlook = outlook_of(fleet)
-        first = next((at for at, term in enumerate(terms) if term.costly), len(terms))
-        self._first = first
-        self._costly = [term.costly for term in terms if term.costly is not None]
-        self._costly_rankings = [term.ranking for term in terms if term.costly is not None]
-        self._cheap = [term.ranking for term in terms[first:] if term.costly is None]
+        costly = [at for at, term in enumerate(terms) if term.costly is not None]
+        self._first = costly[0] if costly else len(terms)
+        last = costly[-1] if costly else len(terms)
+        self._costly = [term for term in terms if term.costly is not None]
+        self._between = [term.ranking for term in terms[self._first : last] if not term.costly]
+        self._after = [term.ranking for term in terms[last:] if not term.costly]
         self._above = 0
         self._seen = 0
         self.place: Place | None = None
@@ -144,8 +148,8 @@ class _Order:
     def look_anew(self) -> None:
         """Forget what was found out: costly facts may have changed for any host."""
         self._above = 0
-        for ranking in self._costly_rankings:
-            ranking.look_anew()
+        for term in self._costly:
+            term.ranking.look_anew()
 
     def best(self, hosts: int) -> int:
         """Return the best of `hosts` as its bit; of equal ones the first.
@@ -153,28 +157,37 @@ class _Order:
         `place` is then the place of the guest there, if that was found out on the way.
         """
         self.place = None
-        for at, ranking in enumerate(self._rankings):
+        for at, (fact, ranking, _) in enumerate(self._terms):
             if not hosts & (hosts - 1):
                 return hosts
             if at == self._first:
                 found = self._with_nothing_lost(hosts)
                 if found:
                     return found
-            hosts = ranking.least(hosts)
+            if fact.matters is None or fact.matters(self._outlook):
+                hosts = ranking.least(hosts)
         return hosts & -hosts
 
     def _with_nothing_lost(self, hosts: int) -> int:
-        for ranking in self._cheap:
-            hosts = ranking.least(hosts)
         fleet, outlook = self._fleet, self._outlook
         if self._seen != fleet.changes:
             self._above &= ~fleet.changed_since(self._seen)
             self._seen = fleet.changes
+        costly = [
+            term.costly
+            for term in self._costly
+            if term.costly is not None and (not term.fact.matters or term.fact.matters(outlook))
+        ]
+        for ranking in self._between:
+            hosts = ranking.least(hosts)
         hosts &= ~self._above
         while hosts:
-            bit = hosts & -hosts
+            best = hosts
+            for ranking in self._after:
+                best = ranking.least(best)
+            bit = best & -best
             place = self._place_on(bit.bit_length() - 1)
-            if place is not None and not any([of(outlook, place) for of in self._costly]):
+            if place is not None and not sum([of(outlook, place) for of in costly]):
                 self.place = place
                 return bit
             self._above |= bit

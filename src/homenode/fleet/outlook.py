@@ -161,6 +161,7 @@ class Outlook:
         self._usable = _Usable(1, 0)
         self._look_at_mean = 1
         self._kinds: dict[Alternative, _Kind] = {}
+        self._as_hard: dict[_Kind, list[Alternative]] = {}
         self._wide: list[_Kind] = []
         self._scarce: list[_Kind] = []
         self._rooms: _Rooms | None = None
@@ -187,7 +188,11 @@ class Outlook:
         for wanted in self._fleet.counts:
             if wanted not in self._kinds:
                 self._kinds[wanted] = _Kind(wanted)
-        self._wide = [kind for kind in self._kinds.values() if kind.nodes > 1]
+        kinds = self._kinds.values()
+        self._wide = [kind for kind in kinds if kind.nodes > 1]
+        self._as_hard = {
+            kind: [one.wanted for one in kinds if one.is_as_hard_as(kind)] for kind in kinds
+        }
         self._rooms = None
         self._look_at_rooms = 0
         self.epoch += 1
@@ -209,13 +214,18 @@ class Outlook:
             self.epoch += 1
 
     def _vcpus_as_hard_as(self, kind: _Kind) -> int:
-        return sum(
-            [
-                count * wanted.vcpus
-                for wanted, count in self._fleet.counts.items()
-                if self._kinds[wanted].is_as_hard_as(kind)
-            ]
-        )
+        counts = self._fleet.counts
+        return sum([counts[wanted] * wanted.vcpus for wanted in self._as_hard[kind]])
+
+    @property
+    def has_wide(self) -> bool:
+        """Whether any guest on several nodes came."""
+        return bool(self._wide)
+
+    @property
+    def has_scarce(self) -> bool:
+        """Whether room is short for any kind of guest."""
+        return bool(self._scarce)
 
     def wasted(self, place: Place) -> int:
         """Return the vcpus that become useless: their memory goes to this guest. At least 0."""

@@ -36,8 +36,9 @@ class HostFact(NamedTuple):
 
     `make` takes the fleet, what is to be placed and how nodes are chosen, and returns the value.
     `of_demand` is whether it hangs on what is to be placed, and not on the host's state alone.
-    `of_place` is instead how it comes from the place that the guest would have there: costly, but
-    never below 0, and 0 on many hosts. `of_beginners`: it counts for guests alone that are the
+    `of_place` is how it comes from the place that the guest would have there: costly, but never
+    below 0, and 0 on many hosts; on all of them while not `matters`. `of_beginners`: it
+    counts for guests alone that are the
     first of a group that is to be together.
     """
 
@@ -47,6 +48,7 @@ class HostFact(NamedTuple):
     meaning: str
     of_demand: bool = False
     of_place: OfPlace | None = None
+    matters: Callable[[Outlook], bool] | None = None
     of_beginners: bool = False
 
 
@@ -75,7 +77,13 @@ def _candidate(_fleet: Fleet, wanted: Alternative, nodes: Nodes) -> Value:
     return lambda host: nodes.value(host, wanted)
 
 
-def _of_place(name: str, of_place: OfPlace, unit: str, meaning: str) -> HostFact:
+def _of_place(
+    name: str,
+    of_place: OfPlace,
+    unit: str,
+    meaning: str,
+    matters: Callable[[Outlook], bool] | None = None,
+) -> HostFact:
     def make(fleet: Fleet, wanted: Alternative, nodes: Nodes) -> Value:
         outlook = outlook_of(fleet)
 
@@ -86,7 +94,7 @@ def _of_place(name: str, of_place: OfPlace, unit: str, meaning: str) -> HostFact
 
         return value
 
-    return HostFact(name, make, unit, meaning, of_demand=True, of_place=of_place)
+    return HostFact(name, make, unit, meaning, of_demand=True, of_place=of_place, matters=matters)
 
 
 def _together(fleet: Fleet, wanted: Alternative, _nodes: Nodes) -> Value:
@@ -119,12 +127,14 @@ HOST_FACTS: Final[dict[str, HostFact]] = {
             Outlook.wide_lost,
             "guests",
             "guests on several nodes that would fit there no more, over all kinds that came",
+            lambda outlook: outlook.has_wide,
         ),
         _of_place(
             "scarce_lost",
             Outlook.scarce_lost,
             "guests",
             "guests that would fit there no more, over the kinds for which the fleet gets short",
+            lambda outlook: outlook.has_scarce,
         ),
         HostFact(
             "together",

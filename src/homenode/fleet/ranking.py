@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from homenode.fleet.hosts import Fleet
+from homenode.placement.weights import positions
 
 
 class Comparable(Protocol):
@@ -21,8 +22,8 @@ class Comparable(Protocol):
 _FEW = 6
 """So few hosts are compared one by one."""
 
-_BLOCK = 16
-"""Whole numbers are in blocks of so many, so that most of them are passed over at once."""
+_BLOCKS = 64
+"""Whole numbers are in so many blocks, so that most of them are passed over at once."""
 
 
 class _Block:
@@ -59,7 +60,7 @@ class Ranking:
     If something else changes values, `look_anew` has to be called.
     """
 
-    __slots__ = ("_blocks", "_fleet", "_numbers", "_seen", "_stale", "_value", "_values")
+    __slots__ = ("_blocks", "_fleet", "_numbers", "_seen", "_stale", "_value", "_values", "_width")
 
     def __init__(self, fleet: Fleet, value: Callable[[int], Any]) -> None:
         self._fleet = fleet
@@ -67,6 +68,7 @@ class Ranking:
         self._values: list[Comparable | None] = [None] * fleet.count
         self._blocks: dict[int, _Block] = {}
         self._numbers: list[int] = []
+        self._width = 0
         self._stale = fleet.everywhere
         self._seen = fleet.changes
 
@@ -110,6 +112,8 @@ class Ranking:
 
     def _look_again(self, stale: int) -> None:
         values = self._values
+        if not self._width:
+            self._width = self._width_of(stale)
         while stale:
             bit = stale & -stale
             stale ^= bit
@@ -119,14 +123,19 @@ class Ranking:
                 continue
             values[host] = new
             if old is not None:
-                self._blocks[_number(old)].drop(bit, old)
-            number = _number(new)
+                self._blocks[self._number(old)].drop(bit, old)
+            number = self._number(new)
             block = self._blocks.get(number)
             if block is None:
                 block = self._blocks[number] = _Block()
                 insort(self._numbers, number)
             block.add(bit, new)
 
+    def _width_of(self, hosts: int) -> int:
+        # By the values that there are at first.
+        values = [self._value(host) for host in positions(hosts)]
+        numbers = [value for value in values if isinstance(value, int)]
+        return max(1, (max(numbers) - min(numbers)) // _BLOCKS) if numbers else 1
 
-def _number(value: Comparable) -> int:
-    return value // _BLOCK if isinstance(value, int) else 0
+    def _number(self, value: Comparable) -> int:
+        return value // self._width if isinstance(value, int) else 0

@@ -1,5 +1,6 @@
 """A trace from a file, whatever its format: that is told by the columns in its header."""
 
+from array import array
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -46,7 +47,15 @@ def read_trace(path: Path | str, rules: Rules | None = None) -> Trace:
     name = path.name
     for ending in _ENDINGS:
         name = name.removesuffix(ending)
-    return trace_of(draft, rules, name=name or path.name, source=str(path))
+    trace = trace_of(draft, rules, name=name or path.name, source=str(path))
+    return trace if rules.groups else _without_groups(trace)
+
+
+def _without_groups(trace: Trace) -> Trace:
+    if not trace.membership:
+        return trace
+    said = (*trace.synthetic, "groups are ignored")
+    return trace._replace(memberships=(), membership=array("i"), synthetic=said)
 
 
 def _formats() -> tuple[_Format, ...]:

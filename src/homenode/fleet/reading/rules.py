@@ -16,13 +16,15 @@ class Rules(NamedTuple):
     `seed` is that of everything drawn. `wide`, as (vcpus, nodes): where the source does not say
     on how many nodes a guest is, one with at least so many vcpus is on so many. `lifetimes`: in
     a trace without departures each guest stays for so many arrivals in the mean, exponentially
-    distributed. `first`: only so many guests come, the first ones.
+    distributed. `first`: only so many guests come, the first ones. Without `groups` nobody has to
+    be with, or apart from, anybody.
     """
 
     seed: int = 1
     wide: tuple[int, int] | None = None
     lifetimes: int | None = None
     first: int | None = None
+    groups: bool = True
 
     def check(self) -> None:
         """Raise `HomenodeError` for a rule that no trace can be read by."""
