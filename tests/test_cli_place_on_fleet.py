@@ -91,7 +91,8 @@ def test_a_host_that_does_not_answer_is_left_out(fleet, capsys):
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [(["--overcommit", "0"], "not a number of vcpus"),
-     (["--with", "nobody"], "no host has a guest"), (["--host-policy", "best"], "no host policy 'best'"), (["--policy", "best"], "no policy"),
+     (["--with", "nobody"], "no host has a guest"),
+     (["--host-policy", "best"], "no host policy 'best'"), (["--policy", "best"], "no policy"),
      (["-c", "nothing"], "'nothing' is no connection URI")],
 )  # fmt: skip
 def test_what_cannot_be_asked_for_is_one_line(fleet, capsys, options, complaint):

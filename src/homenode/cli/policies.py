@@ -2,16 +2,21 @@
 
 from homenode.cli.common import parser, print_json
 from homenode.errors import ExitStatus
-from homenode.placement.facts import FACTS
+from homenode.fleet.policies import DEFAULT as HOST_DEFAULT
+from homenode.fleet.policies import HOST_FACTS, HOST_POLICIES, HostFact, fleet_policy
+from homenode.placement.facts import FACTS, FactKind
 from homenode.placement.policies import DEFAULT, POLICIES, policy
 
 _EXAMPLES = """\
   homenode policies
   homenode policies --check 'nodes,distance,-usable~4G'
+  homenode policies --check pack/best-fit
   homenode place -c sim:try --policy 'nodes,distance,-usable~4G' guest.cfg
 
 The document: {"version": 1, "default": name, "policies": [{"name", "aliases": [name], "order":
-[fact], "admission": "usable"|"libxl", "purpose"}], "facts": [{"name", "unit", "meaning"}]}
+[fact], "admission": "usable"|"libxl", "purpose"}], "facts": [{"name", "unit", "meaning"}],
+"host_default": name, "host_policies": [{"name", "order": [fact], "purpose"}], "host_facts":
+[{"name", "unit", "meaning"}]}
 """
 
 _GRAMMAR = """\
@@ -21,12 +26,20 @@ the one with the earlier nodes is taken. -FACT prefers more; FACT~STEP compares 
 "spilled", and one that is to be given virtual nodes the fewest "nodes".
 """
 
+_HOSTS = """
+Over several hosts a policy is HOST/NODE: an order on the hosts that can hold the guest, of facts of
+their own, and then one of those above on the nodes of that host. A guest is on as few nodes as can
+be before either of them.
+"""
+
 
 def run(arguments: list[str]) -> int:
     """Run the verb."""
     made = parser("policies", "List the policies and the facts.", examples=_EXAMPLES)
     made.add_argument("--check", metavar="P", help="say what this policy or order means")
     chosen = made.parse_args(arguments)
+    if chosen.check is not None and ("/" in chosen.check or chosen.check in HOST_POLICIES):
+        return _check_pair(chosen.check, json=chosen.json)
     shown = [policy(chosen.check)] if chosen.check is not None else list(POLICIES.values())
     if chosen.json:
         print_json(
@@ -43,10 +56,17 @@ def run(arguments: list[str]) -> int:
                     }
                     for known in shown
                 ],
-                "facts": [
-                    {"name": kind.name, "unit": kind.unit, "meaning": kind.meaning}
-                    for kind in FACTS.values()
+                "facts": [_fact_document(kind) for kind in FACTS.values()],
+                "host_default": HOST_DEFAULT,
+                "host_policies": [
+                    {
+                        "name": known.name,
+                        "order": [str(term) for term in known.terms],
+                        "purpose": known.purpose,
+                    }
+                    for known in HOST_POLICIES.values()
                 ],
+                "host_facts": [_fact_document(kind) for kind in HOST_FACTS.values()],
             }
         )
         return ExitStatus.DONE
@@ -59,4 +79,34 @@ def run(arguments: list[str]) -> int:
         for kind in FACTS.values():
             print(f"  {kind.name:<16} {kind.meaning}{f' [{kind.unit}]' if kind.unit else ''}")
         print(f"\n{_GRAMMAR}", end="")
+        _print_host_policies()
     return ExitStatus.DONE
+
+
+def _check_pair(text: str, *, json: bool) -> int:
+    pair = fleet_policy(text)
+    if json:
+        orders = {
+            "host_order": [str(term) for term in pair.host.terms],
+            "node_order": [str(term) for term in pair.node.terms],
+        }
+        print_json({"version": 1, "name": pair.name, **orders})
+        return ExitStatus.DONE
+    print(
+        f"{pair.name}\n    hosts: {pair.host.order or '(the first one)'}\n    nodes: {pair.node.order}"
+    )
+    return ExitStatus.DONE
+
+
+def _fact_document(kind: FactKind | HostFact) -> dict[str, str]:
+    return {"name": kind.name, "unit": kind.unit, "meaning": kind.meaning}
+
+
+def _print_host_policies() -> None:
+    print(_HOSTS)
+    for known in HOST_POLICIES.values():
+        default = " [default]" if known.name == HOST_DEFAULT else ""
+        print(f"{known.name}{default}\n    {known.purpose}\n    {known.order or '(the first one)'}")
+    print("\nfacts of hosts:")
+    for kind in HOST_FACTS.values():
+        print(f"  {kind.name:<16} {kind.meaning}{f' [{kind.unit}]' if kind.unit else ''}")
