@@ -293,7 +293,9 @@ def test_a_group_that_bars_the_hosts_is_named():
 @pytest.mark.parametrize(
     ("text", "name"),
     [("pack", "pack/balanced"), ("best-fit", "{}/best-fit"), ("spread", "spread/balanced"),
-     ("first/spread", "first/worst-fit"), ("-vcpus/nodes,usable", "-vcpus/nodes,usable")],
+     ("first/spread", "first/worst-fit"), ("-vcpus/nodes,usable", "-vcpus/nodes,usable"),
+     ("vcpus~3/2/nodes,usable~1/8", "vcpus~3/2/nodes,usable~1/8"),
+     ("nodes,usable~1/8", "{}/nodes,usable~1/8"), ("vcpus~3/2", "vcpus~3/2/balanced")],
 )  # fmt: skip
 def test_policies_are_pairs_of_words(text, name):
     assert fleet_policy(text).name == name.format(DEFAULT)

@@ -225,7 +225,8 @@ def test_filling_ends_with_the_first_refusal():
 def test_groups_are_left_with_their_guests():
     requests = (GuestRequest("g", 1, GIB, node_count=1),)
     trace = Trace(
-        "x", "test", requests, array("I", [0, 0, 0]), array("q", [0, 1, ~0, 2]), array("q", range(4)),
+        "x", "test", requests, array("I", [0, 0, 0]), array("q", [0, 1, ~0, 2]),
+        array("q", range(4)),
         (Membership("g", "anti-affinity"),), array("i", [0, 0, 0]),
     )  # fmt: skip
     outcome = replayed(trace, [FleetHost("h", SMALL)], "first")

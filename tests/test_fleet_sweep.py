@@ -381,7 +381,9 @@ def test_wherever_it_is_computed_it_is_the_same(tmp_path):
     assert all(result.cpu_s is not None for result in (*serial, *pooled))
     assert set(active_children()) == others
     # Whatever order they are asked for in, and if they are asked for twice.
-    mixed = [*reversed(cells), cells[0]._replace(policy="empty,vcpus,memory/balanced")]
+    policy = fleet_policy(cells[0].policy)
+    own = cells[0]._replace(policy=f"{policy.host.order}/{policy.node.order}")
+    mixed = [*reversed(cells), own]
     assert untimed(sweep(mixed, None))[:-1] == untimed(reversed(serial))
     told = []
     again = sweep(mixed, None, progress=lambda *told_: told.append(told_))

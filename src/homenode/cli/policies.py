@@ -92,9 +92,8 @@ def _check_pair(text: str, *, json: bool) -> int:
         }
         print_json({"version": 1, "name": pair.name, **orders})
         return ExitStatus.DONE
-    print(
-        f"{pair.name}\n    hosts: {pair.host.order or '(the first one)'}\n    nodes: {pair.node.order}"
-    )
+    print(f"{pair.name}\n    hosts: {pair.host.order or '(the first one)'}")
+    print(f"    nodes: {pair.node.order}")
     return ExitStatus.DONE
 
 

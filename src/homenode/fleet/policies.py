@@ -7,6 +7,7 @@ guest is on as few nodes as can be. An order on hosts is written like one on nod
 fleet is taken.
 """
 
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -210,13 +211,18 @@ def host_policy(text: str) -> HostPolicy:
     return HostPolicy(text, parse_order(text, HOST_FACTS))
 
 
+_SLASH = re.compile(r"(?<!~[0-9])(?<!~[0-9]{2})(?<!~[0-9]{3})/")
+"""What is between the orders; in an order it is part of a step (``vcpus_per_core~1/8``)."""
+
+
 def fleet_policy(text: str) -> FleetPolicy:
     """Return the policy that is written ``HOST/NODE``, ``HOST``, or ``NODE``.
 
     What is left out is the default. A word that both have (``spread``) means the order on hosts.
     """
-    host_text, slash, node_text = text.partition("/")
-    if slash:
+    between = _SLASH.search(text)
+    if between is not None:
+        host_text, node_text = text[: between.start()], text[between.end() :]
         return FleetPolicy(host_policy(host_text), node_policy(node_text))
     if text in HOST_POLICIES or _first_name(text) in HOST_FACTS:
         return FleetPolicy(host_policy(text), POLICIES[DEFAULT_NODES])

@@ -1,14 +1,13 @@
 """All variants with all seeds, on all cores, and what they differ in."""
 
 import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from contextlib import contextmanager
-from multiprocessing import active_children, get_context
 from typing import NamedTuple
 
 from homenode.estimate import Estimate, estimate
+from homenode.processes import processes
 from homenode.simulation.run import GuestOutcome, Outcome, run
 from homenode.simulation.scenario import Scenario, Variant
 
@@ -81,34 +80,9 @@ def _runner(
     if count <= 1:
         yield ((at, _run((scenario, *one))) for at, one in enumerate(wanted))
         return
-    # A fork would take along threads that a progress bar has.
-    context = get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    with ProcessPoolExecutor(count, mp_context=context) as pool:
-        with _main_hidden():
-            futures = {pool.submit(_run, (scenario, *one)): at for at, one in enumerate(wanted)}
-        try:
-            yield ((futures[future], future.result()) for future in as_completed(futures))
-        except BaseException:
-            # Leaving the pool waits for what runs, and a run may take minutes.
-            pool.shutdown(wait=False, cancel_futures=True)
-            for child in active_children():
-                child.terminate()
-            raise
-
-
-@contextmanager
-def _main_hidden() -> Iterator[None]:
-    # Python imports the main module in every worker, and so runs a script that is not guarded
-    # against that. Nothing of it is needed there.
-    namespace: dict[str, object] = vars(sys.modules["__main__"])
-    names = [name for name in ("__file__", "__spec__") if name in namespace]
-    hidden: dict[str, object] = {name: namespace.pop(name) for name in names}
-    namespace["__spec__"] = None
-    try:
-        yield
-    finally:
-        namespace.update(hidden)
+    with processes(count, preload=__name__) as pool:
+        futures = {pool.submit(_run, (scenario, *one)): at for at, one in enumerate(wanted)}
+        yield ((futures[future], future.result()) for future in as_completed(futures))
 
 
 def _run(asked: tuple[Scenario, Variant, int]) -> Outcome:
