@@ -66,8 +66,9 @@ class Learned:
         """Take the mean memory of a vcpu anew once an eighth more came, if it changed as much."""
         vcpus = sum(wanted.vcpus * count for wanted, count in self.came.items())
         kib = sum(wanted.kib * count for wanted, count in self.came.items())
-        if vcpus >= self.look_at_mean:
-            self.look_at_mean = vcpus * 9 // 8 + 1
+        came = sum(self.came.values())
+        if came >= self.look_at_mean:
+            self.look_at_mean = came * 9 // 8 + 1
             now = Fraction(kib, vcpus)
             if self.mean is None or abs(now / self.mean - 1) > Fraction(1, 8):
                 self.mean = now

@@ -35,22 +35,21 @@ class Chooser:
 
         On as few nodes as can be; then as the orders on hosts and on nodes say.
         """
-        allowed, begins = -1, False
-        if membership is not None:
-            fleet, group = self.fleet, self.fleet.group(membership)
-            allowed = group.allowed(membership.domain, fleet.everywhere)
-            begins = group.begins_together
+        fleet = self.fleet
+        if self._outlook is not None:
+            self._renew(self._outlook)
         for wanted in demand.alternatives:
-            hosts = self.fleet.holders(wanted) & allowed
-            if not hosts:
-                continue
-            order = self._order(wanted, begins=begins)
-            while hosts:
-                bit = order.best(hosts)
-                place = order.place or self.nodes.place(bit.bit_length() - 1, wanted)
+            hosts = fleet.holders(wanted)
+            orders = self._orders
+            if membership is not None:
+                group = fleet.group(membership)
+                hosts = group.allowed(membership.domain, hosts)
+                orders = self._beginners if group.begins_together else orders
+            if hosts:
+                order = orders.get(wanted) or self._make(wanted, orders)
+                place = order.choose(hosts)
                 if place is not None:
                     return place
-                hosts ^= bit
         return None
 
     def in_order(self, hosts: int, wanted: Alternative, *, begins: bool = False) -> Iterator[int]:
@@ -58,29 +57,25 @@ class Chooser:
 
         `begins`: the guest is the first of a group that is to be together.
         """
-        if hosts:
-            order = self._order(wanted, begins=begins)
+        if self._outlook is not None:
+            self._renew(self._outlook)
+        orders = self._beginners if begins else self._orders
+        order = orders.get(wanted) or self._make(wanted, orders)
         while hosts:
             bit = order.best(hosts)
             yield bit
             hosts ^= bit
 
-    def _order(self, wanted: Alternative, *, begins: bool) -> "_Order":
-        if self._outlook is not None:
-            self._renew(self._outlook)
-        orders = self._beginners if begins else self._orders
-        order = orders.get(wanted)
-        if order is None:
-            terms = [
-                term
-                for term in self.policy.host.terms
-                if begins or not HOST_FACTS[term.fact].of_beginners
-            ]
-            order = orders[wanted] = _Order(
-                self.fleet,
-                [self._ranked(term, wanted) for term in terms],
-                lambda host: self.nodes.place(host, wanted),
-            )
+    def _make(self, wanted: Alternative, orders: "dict[Alternative, _Order]") -> "_Order":
+        terms = [
+            term
+            for term in self.policy.host.terms
+            if orders is self._beginners or not HOST_FACTS[term.fact].of_beginners
+        ]
+        ranked = [self._ranked(term, wanted) for term in terms]
+        order = orders[wanted] = _Order(
+            self.fleet, ranked, lambda host: self.nodes.place(host, wanted)
+        )
         return order
 
     def _renew(self, outlook: Outlook) -> None:
@@ -150,6 +145,16 @@ class _Order:
         self._above = 0
         for term in self._costly:
             term.ranking.look_anew()
+
+    def choose(self, hosts: int) -> Place | None:
+        """Return the place on the best of `hosts` that can hold the guest after all."""
+        while hosts:
+            bit = self.best(hosts) if self._terms else hosts & -hosts
+            place = self.place or self._place_on(bit.bit_length() - 1)
+            if place is not None:
+                return place
+            hosts ^= bit
+        return None
 
     def best(self, hosts: int) -> int:
         """Return the best of `hosts` as its bit; of equal ones the first.

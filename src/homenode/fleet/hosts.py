@@ -91,8 +91,8 @@ class Fleet:
 
     `states` has the state of every node, `guests` how many are on a host, `vcpus` and `kib` what
     is free there. `changes` counts all changes, for `changed_since`; `followers` are kept for those
-    who follow them. `demands` are all that were ever asked for; `counts` is how many guests of each
-    kind came, `vcpus_taken` and `kib_taken` what they all wanted together.
+    who follow them. `demands` are all that were ever asked for; `came` is how many guests were
+    taken in, `counts` how many of each kind.
     """
 
     def __init__(self, hosts: Sequence[FleetHost], over_commit: OverCommit | None = None) -> None:
@@ -111,7 +111,6 @@ class Fleet:
         self._held: list[list[int]] = []
         self._holders: list[dict[int, int]] = []
         self._asked: list[int] = []
-        self._numbers: dict[int, int] = {}
         self.first: list[int] = []
         self.states: list[NodeState] = []
         self._node_kinds: dict[tuple[int, int, int], _NodeKind] = {}
@@ -123,7 +122,6 @@ class Fleet:
                 self._kind_of_node.append(own)
                 self.states.append(self._state(own, own.vcpus, own.kib))
         self.first.append(len(self.states))
-        self._fits = [0] * len(self.states)
         self.guests = [host.guests for host in self.hosts]
         self.vcpus = [sum(self.kinds[kind].capacity.vcpus) for kind in self.kind_of]
         self.kib = [sum(self.kinds[kind].capacity.kib) for kind in self.kind_of]
@@ -135,7 +133,7 @@ class Fleet:
         self._demands: dict[GuestRequest, Demand] = {}
         self.demands: list[Demand] = []
         self.counts: dict[Alternative, int] = {}
-        self.vcpus_taken = self.kib_taken = 0
+        self.came = 0
         self.changes = 0
         self._changed: list[int] = []
 
@@ -161,8 +159,9 @@ class Fleet:
 
         If it is not nested, some of them may turn out not to.
         """
-        found = self.everywhere
-        for bit, count in wanted.counts or self._learn(wanted):
+        (bit, count), *others = wanted.counts or self._learn(wanted)
+        found = self._holders[count - 1][bit]
+        for bit, count in others:
             found &= self._holders[count - 1][bit]
         return found
 
@@ -196,11 +195,10 @@ class Fleet:
         for kind in self._node_kinds.values():
             for state in kind.states.values():
                 state.fits = self._fitting(kind, state.vcpus, state.kib)
-        self._fits = [state.fits for state in self.states]
         self._held = [[0] * self.count for _ in self._asked]
         self._holders = [dict.fromkeys(self._bit_of.values(), 0) for _ in self._asked]
         for host in range(self.count):
-            self._settle(host)
+            self._settle(host, -1)
 
     def _fitting(self, kind: _NodeKind, vcpus: int, kib: int) -> int:
         seats = self._seats(kind, vcpus)
@@ -208,8 +206,7 @@ class Fleet:
         for part, bit in self._bit_of.items():
             if part.vcpus <= seats and part.kib <= kib:
                 fits |= bit
-        # One object for each number: the nodes of a host are looked at again and again.
-        return self._numbers.setdefault(fits, fits)
+        return fits
 
     def _seats(self, kind: _NodeKind, vcpus: int) -> int:
         # However much is given away, no two vcpus of a guest share a cpu.
@@ -258,31 +255,40 @@ class Fleet:
     def take(self, place: Place) -> None:
         """Take what a guest needs at `place`."""
         host, ats, wanted = place
-        states, first = self.states, self.first[host]
-        for at, bit in zip(ats, wanted.bits, strict=True):
+        states, first, flipped = self.states, self.first[host], 0
+        for at, bit in zip(ats, wanted.bits):  # noqa: B905 - made as many; it costs a tenth
             node = first + at
-            state = states[node] = states[node].less.get(bit) or self._step(node, bit, -1)
-            self._fits[node] = state.fits
+            before = states[node]
+            after = before.less.get(bit) or self._step(node, bit, -1)
+            states[node] = after
+            flipped |= before.fits ^ after.fits
         self.vcpus[host] -= wanted.vcpus
         self.kib[host] -= wanted.kib
         self.guests[host] += 1
-        self.vcpus_taken += wanted.vcpus
-        self.kib_taken += wanted.kib
         self.counts[wanted] = self.counts.get(wanted, 0) + 1
-        self._settle(host)
+        self.came += 1
+        self.changes += 1
+        self._changed.append(host)
+        if flipped:
+            self._settle(host, flipped)
 
     def give(self, place: Place) -> None:
         """Give it back."""
         host, ats, wanted = place
-        states, first = self.states, self.first[host]
-        for at, bit in zip(ats, wanted.bits, strict=True):
+        states, first, flipped = self.states, self.first[host], 0
+        for at, bit in zip(ats, wanted.bits):  # noqa: B905 - made as many; it costs a tenth
             node = first + at
-            state = states[node] = states[node].more.get(bit) or self._step(node, bit, 1)
-            self._fits[node] = state.fits
+            before = states[node]
+            after = before.more.get(bit) or self._step(node, bit, 1)
+            states[node] = after
+            flipped |= before.fits ^ after.fits
         self.vcpus[host] += wanted.vcpus
         self.kib[host] += wanted.kib
         self.guests[host] -= 1
-        self._settle(host)
+        self.changes += 1
+        self._changed.append(host)
+        if flipped:
+            self._settle(host, flipped)
 
     def steps(self, place: Place) -> list[tuple[NodeState, NodeState]]:
         """Return the state of each node of `place`, and the one that it would be in."""
@@ -293,34 +299,35 @@ class Fleet:
             found.append((state, state.less.get(bit) or self._step(first + at, bit, -1)))
         return found
 
-    def _settle(self, host: int) -> None:
-        """Bring the index up to date with the nodes of `host`."""
-        self.changes += 1
-        self._changed.append(host)
-        if len(self._changed) > LONGEST_LOG:
-            self._changed.clear()
-        first, last = self.first[host], self.first[host + 1]
+    def _settle(self, host: int, flipped: int) -> None:
+        """Bring the index up to date with the nodes of `host`, on some of which `flipped` fit anew.
+
+        Or fit no more.
+        """
+        states = self.states[self.first[host] : self.first[host + 1]]
         if len(self._asked) == 1:
-            held = 0
-            for fits in self._fits[first:last]:
-                held |= fits
-            if held != self._held[0][host]:
-                self._note(0, host, held)
+            fits = 0
+            for state in states:
+                fits |= state.fits
+            changed = fits ^ self._held[0][host]
+            if changed:
+                self._note(0, host, changed)
             return
         levels = [0] * len(self._asked)
-        for fits in self._fits[first:last]:
+        for state in states:
+            fits = state.fits & flipped
             for level, held in enumerate(levels):
                 levels[level] = held | fits
-                fits &= held  # noqa: PLW2901 - what is on one more node
+                fits &= held
                 if not fits:
                     break
-        for level, held in enumerate(levels):
-            self._note(level, host, held)
+        for level, fits in enumerate(levels):
+            changed = (fits ^ self._held[level][host]) & flipped & self._asked[level]
+            if changed:
+                self._note(level, host, changed)
 
-    def _note(self, level: int, host: int, held: int) -> None:
-        known = self._held[level]
-        changed = (held ^ known[host]) & self._asked[level]
-        known[host] = held
+    def _note(self, level: int, host: int, changed: int) -> None:
+        self._held[level][host] ^= changed
         holders, own = self._holders[level], self.bit[host]
         while changed:
             bit = changed & -changed
@@ -330,6 +337,8 @@ class Fleet:
     def changed_since(self, changes: int) -> int:
         """Return the hosts that changed since there were so many `changes`."""
         count = self.changes - changes
+        if len(self._changed) > LONGEST_LOG:
+            del self._changed[: -LONGEST_LOG // 2]
         if count > len(self._changed):
             return self.everywhere
         found = 0

@@ -42,7 +42,8 @@ class EngineNodes:
     def __init__(self, fleet: Fleet, policy: Policy) -> None:
         self._fleet = fleet
         self._policy = policy
-        self._engines: dict[tuple[int, Alternative], _OneNode | _Several] = {}
+        # By kind of guest, and then by kind of host.
+        self._engines: dict[Alternative, list[_OneNode | _Several | None]] = {}
 
     def place(self, host: int, wanted: Alternative) -> Place | None:
         """Return where on `host` the guest goes."""
@@ -53,13 +54,16 @@ class EngineNodes:
         return self._engine(host, wanted).value(host)
 
     def _engine(self, host: int, wanted: Alternative) -> "_OneNode | _Several":
-        kind = self._fleet.kind_of[host]
-        known = self._engines.get((kind, wanted))
-        if known is None:
+        fleet = self._fleet
+        engines = self._engines.get(wanted)
+        if engines is None:
+            engines = self._engines[wanted] = [None] * len(fleet.kinds)
+        kind = fleet.kind_of[host]
+        engine = engines[kind]
+        if engine is None:
             make = _OneNode if len(wanted.parts) == 1 else _Several
-            known = make(self._fleet, self._fleet.kinds[kind], wanted, self._policy)
-            self._engines[kind, wanted] = known
-        return known
+            engine = engines[kind] = make(fleet, fleet.kinds[kind], wanted, self._policy)
+        return engine
 
 
 class _OneNode:
@@ -78,23 +82,23 @@ class _OneNode:
         self._ats = [(at,) for at in range(len(kind.ids))]
 
     def place(self, host: int) -> Place | None:
-        best = self._best(host)
-        return None if best is None else Place(host, self._ats[best[1]], self._wanted)
-
-    def value(self, host: int) -> Comparable:
-        best = self._best(host)
-        return (1,) if best is None else (0, *best[0])
-
-    def _best(self, host: int) -> tuple[tuple[Comparable, ...], int] | None:
         fleet, bit, known = self._fleet, self._bit, self._known
         best: tuple[Comparable, ...] | None = None
-        chosen = 0
-        for at, state in enumerate(fleet.states[fleet.first[host] : fleet.first[host + 1]]):
+        chosen = at = -1
+        for state in fleet.states[fleet.first[host] : fleet.first[host + 1]]:
+            at += 1
             if state.fits & bit:
                 values = known[at].get(state) or self._learn(host, at, state)
                 if best is None or values < best:
                     best, chosen = values, at
-        return None if best is None else (best, chosen)
+        return None if best is None else Place(host, self._ats[chosen], self._wanted)
+
+    def value(self, host: int) -> Comparable:
+        place = self.place(host)
+        if place is None:
+            return (1,)
+        at = place.ats[0]
+        return (0, *self._known[at][self._fleet.states[self._fleet.first[host] + at]])
 
     def _learn(self, host: int, at: int, state: NodeState) -> tuple[Comparable, ...]:
         known = self._known[at]

@@ -171,18 +171,24 @@ class Outlook:
     def renew(self) -> None:
         """Learn from what came since the last time."""
         fleet = self._fleet
-        if fleet.vcpus_taken >= self._look_at_mean:
+        if fleet.came >= self._look_at_mean:
             # Every eighth more; what was known of all hosts is lost when it changes.
-            self._look_at_mean = fleet.vcpus_taken * 9 // 8 + 1
-            if self._usable.is_off(fleet.vcpus_taken, fleet.kib_taken):
-                self._usable = _Usable(fleet.vcpus_taken, fleet.kib_taken)
-                self._rooms = None
-                self.epoch += 1
+            self._look_at_mean = fleet.came * 9 // 8 + 1
+            self._learn_mean()
         if len(fleet.counts) != len(self._kinds):
             self._learn_kinds()
         if fleet.changes >= self._look_at_rooms:
             self._look_at_rooms = fleet.changes + _CHANGES
             self._learn_scarce()
+
+    def _learn_mean(self) -> None:
+        counts = self._fleet.counts.items()
+        vcpus = sum([wanted.vcpus * count for wanted, count in counts])
+        kib = sum([wanted.kib * count for wanted, count in counts])
+        if self._usable.is_off(vcpus, kib):
+            self._usable = _Usable(vcpus, kib)
+            self._rooms = None
+            self.epoch += 1
 
     def _learn_kinds(self) -> None:
         for wanted in self._fleet.counts:
@@ -203,11 +209,11 @@ class Outlook:
             self._rooms = _Rooms(fleet, list(self._kinds.values()), self._usable)
         self._rooms.renew()
         usable = self._rooms.usable()
+        came = sum([wanted.vcpus * count for wanted, count in fleet.counts.items()])
         scarce = [
             kind
             for kind, room in self._rooms.of_kinds()
-            if self._vcpus_as_hard_as(kind) * usable
-            > SCARCE * room * kind.wanted.vcpus * fleet.vcpus_taken
+            if self._vcpus_as_hard_as(kind) * usable > SCARCE * room * kind.wanted.vcpus * came
         ]
         if scarce != self._scarce:
             self._scarce = scarce

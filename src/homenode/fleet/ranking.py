@@ -22,7 +22,7 @@ class Comparable(Protocol):
 _FEW = 6
 """So few hosts are compared one by one."""
 
-_BLOCKS = 64
+_BLOCKS = 16
 """Whole numbers are in so many blocks, so that most of them are passed over at once."""
 
 
