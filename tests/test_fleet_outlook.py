@@ -26,8 +26,8 @@ def host(nodes, cores, memory):
 KINDS = [host(2, 8, 16), host(2, 6, 24), host(4, 4, 8), host(1, 8, 16)]
 SIZES = [(1, 2, 1), (2, 4, 1), (2, 8, 1), (4, 8, 2), (6, 12, 2), (4, 16, 2), (8, 16, 4)]
 POLICIES = [
-    "wide_lost,empty", "empty,wasted,wide_lost", "wasted,scarce_lost,-vcpus",
-    "vcpus~4,scarce_lost,empty,wasted,memory", "preserve", "scarce_lost",
+    "breaks_wide,empty", "empty,wastes,breaks_wide", "wastes,breaks_scarce,-vcpus",
+    "vcpus~4,breaks_scarce,empty,wastes,memory", "preserve", "breaks_scarce",
 ]  # fmt: skip
 
 
@@ -91,14 +91,14 @@ class Learned:
             held = min(
                 min(own.vcpus // part.vcpus, own.kib // part.kib) for own in place.wanted.parts
             )
-        return max(0, room(before, wanted) - room(after, wanted) - held)
+        return int(room(before, wanted) - room(after, wanted) > held)
 
-    def wasted(self, books, place):
+    def wastes(self, books, place):
         lost = 0
         for at, own in zip(place.ats, place.wanted.parts, strict=True):
             _, _, free, kib, _ = books.nodes(place.host)[at]
             lost += self.usable(free, kib) - self.usable(free - own.vcpus, kib - own.kib)
-        return max(0, lost - place.wanted.vcpus)
+        return int(lost > place.wanted.vcpus)
 
     def is_scarce(self, wanted, books):
         hosts = range(len(books.hosts))
@@ -119,13 +119,13 @@ class Learned:
         return Fraction(as_hard, came) * usable > 2 * rooms * wanted.vcpus
 
     def value(self, books, place, fact):
-        if fact == "wasted":
-            return self.wasted(books, place)
-        if fact == "wide_lost":
+        if fact == "wastes":
+            return self.wastes(books, place)
+        if fact == "breaks_wide":
             wide = [wanted for wanted in self.came if len(wanted.parts) > 1]
-            return sum(self.lost(books, place, wanted) for wanted in wide)
-        if fact == "scarce_lost":
-            return sum(self.lost(books, place, wanted) for wanted in self.scarce)
+            return max((self.lost(books, place, wanted) for wanted in wide), default=0)
+        if fact == "breaks_scarce":
+            return max((self.lost(books, place, wanted) for wanted in self.scarce), default=0)
         return books.host_value(place.host, fact)
 
 
@@ -204,7 +204,7 @@ def test_the_first_of_those_who_want_to_be_together_goes_where_most_of_them_fit(
 def test_a_host_that_has_come_to_lose_nothing_is_seen_again():
     kinds = [host(2, 8, 16), host(2, 8, 16), host(1, 8, 16)]
     fleet = Fleet([FleetHost(f"h{at}", kind) for at, kind in enumerate(kinds)])
-    chooser = Chooser(fleet, fleet_policy("wide_lost/first-fit"))
+    chooser = Chooser(fleet, fleet_policy("breaks_wide/first-fit"))
     wide = fleet.demand(GuestRequest("wide", 4, 8 * GIB, node_count=2))
     small = fleet.demand(GuestRequest("small", 1, 2 * GIB, node_count=1))
     fleet.take(chooser.choose(wide))

@@ -117,10 +117,10 @@ class _Ranked(NamedTuple):
 class _Order:
     """The order on hosts for one kind of guest.
 
-    Facts that hang on the place of the guest are costly, and never below 0. So hosts are looked at
-    in the order of all the others first: of those that are the best in the ones before the last
-    costly one, the first that has 0 in all the costly ones is the best there is, and nobody else
-    need be looked at.
+    Facts that hang on the place of the guest are costly, and 0 or 1. So hosts are looked at in the
+    order of all the others first: of those that are the best in the ones before the last costly
+    one, the first that has 0 in all the costly ones is the best there is, and nobody else need be
+    looked at.
     """
 
     def __init__(
@@ -162,27 +162,33 @@ class _Order:
         `place` is then the place of the guest there, if that was found out on the way.
         """
         self.place = None
-        for at, (fact, ranking, _) in enumerate(self._terms):
+        costly = [
+            term
+            for term in self._costly
+            if not term.fact.matters or term.fact.matters(self._outlook)
+        ]
+        looked = not costly
+        for at, term in enumerate(self._terms):
             if not hosts & (hosts - 1):
                 return hosts
-            if at == self._first:
-                found = self._with_nothing_lost(hosts)
+            if at >= self._first and not looked:
+                looked = True
+                found = self._with_nothing_lost(hosts, costly)
                 if found:
                     return found
-            if fact.matters is None or fact.matters(self._outlook):
-                hosts = ranking.least(hosts)
+                if len(costly) == 1:
+                    # All that are left by then have 1.
+                    costly = []
+            if term.costly is None or term in costly:
+                hosts = term.ranking.least(hosts)
         return hosts & -hosts
 
-    def _with_nothing_lost(self, hosts: int) -> int:
+    def _with_nothing_lost(self, hosts: int, costly: "Sequence[_Ranked]") -> int:
         fleet, outlook = self._fleet, self._outlook
         if self._seen != fleet.changes:
             self._above &= ~fleet.changed_since(self._seen)
             self._seen = fleet.changes
-        costly = [
-            term.costly
-            for term in self._costly
-            if term.costly is not None and (not term.fact.matters or term.fact.matters(outlook))
-        ]
+        facts = [term.costly for term in costly if term.costly is not None]
         for ranking in self._between:
             hosts = ranking.least(hosts)
         hosts &= ~self._above
@@ -192,7 +198,7 @@ class _Order:
                 best = ranking.least(best)
             bit = best & -best
             place = self._place_on(bit.bit_length() - 1)
-            if place is not None and not sum([of(outlook, place) for of in costly]):
+            if place is not None and not any(of(outlook, place) for of in facts):
                 self.place = place
                 return bit
             self._above |= bit

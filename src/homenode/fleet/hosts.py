@@ -66,15 +66,20 @@ class NodeState:
     that part taken and given back.
     """
 
-    __slots__ = ("fits", "is_touched", "kib", "less", "more", "vcpus")
+    __slots__ = ("fits", "kib", "kind", "less", "more", "vcpus")
 
-    def __init__(self, vcpus: int, kib: int, *, fits: int, is_touched: bool) -> None:
+    def __init__(self, kind: "_NodeKind", vcpus: int, kib: int, fits: int) -> None:
+        self.kind = kind
         self.vcpus = vcpus
         self.kib = kib
         self.fits = fits
-        self.is_touched = is_touched
         self.less: dict[int, NodeState] = {}
         self.more: dict[int, NodeState] = {}
+
+    @property
+    def is_touched(self) -> bool:
+        """Whether anybody is there."""
+        return (self.vcpus, self.kib) != (self.kind.vcpus, self.kind.kib)
 
 
 class _NodeKind(NamedTuple):
@@ -217,9 +222,7 @@ class Fleet:
         if known is None:
             if len(kind.states) >= MOST_STATES:
                 self._forget(kind)
-            touched = (vcpus, kib) != (kind.vcpus, kind.kib)
-            fits = self._fitting(kind, vcpus, kib)
-            known = NodeState(vcpus, kib, fits=fits, is_touched=touched)
+            known = NodeState(kind, vcpus, kib, self._fitting(kind, vcpus, kib))
             kind.states[vcpus, kib] = known
         return known
 
@@ -259,7 +262,7 @@ class Fleet:
         for at, bit in zip(ats, wanted.bits):  # noqa: B905 - made as many; it costs a tenth
             node = first + at
             before = states[node]
-            after = before.less.get(bit) or self._step(node, bit, -1)
+            after = before.less.get(bit) or self.step(before, bit)
             states[node] = after
             flipped |= before.fits ^ after.fits
         self.vcpus[host] -= wanted.vcpus
@@ -279,7 +282,7 @@ class Fleet:
         for at, bit in zip(ats, wanted.bits):  # noqa: B905 - made as many; it costs a tenth
             node = first + at
             before = states[node]
-            after = before.more.get(bit) or self._step(node, bit, 1)
+            after = before.more.get(bit) or self.step(before, bit, 1)
             states[node] = after
             flipped |= before.fits ^ after.fits
         self.vcpus[host] += wanted.vcpus
@@ -289,15 +292,6 @@ class Fleet:
         self._changed.append(host)
         if flipped:
             self._settle(host, flipped)
-
-    def steps(self, place: Place) -> list[tuple[NodeState, NodeState]]:
-        """Return the state of each node of `place`, and the one that it would be in."""
-        first, states = self.first[place.host], self.states
-        found = []
-        for at, bit in zip(place.ats, place.wanted.bits, strict=True):
-            state = states[first + at]
-            found.append((state, state.less.get(bit) or self._step(first + at, bit, -1)))
-        return found
 
     def _settle(self, host: int, flipped: int) -> None:
         """Bring the index up to date with the nodes of `host`, on some of which `flipped` fit anew.
@@ -346,10 +340,11 @@ class Fleet:
             found |= self.bit[host]
         return found
 
-    def _step(self, node: int, bit: int, sign: int) -> NodeState:
-        state, part = self.states[node], self._parts[bit.bit_length() - 1]
+    def step(self, state: NodeState, bit: int, sign: int = -1) -> NodeState:
+        """Return the state with that part taken, or with `sign` 1 given back."""
+        part = self._parts[bit.bit_length() - 1]
         vcpus, kib = state.vcpus + sign * part.vcpus, state.kib + sign * part.kib
-        after = self._state(self._kind_of_node[node], vcpus, kib)
+        after = self._state(state.kind, vcpus, kib)
         (state.less if sign < 0 else state.more)[bit] = after
         return after
 

@@ -233,34 +233,36 @@ class Outlook:
         """Whether room is short for any kind of guest."""
         return bool(self._scarce)
 
-    def wasted(self, place: Place) -> int:
-        """Return the vcpus that become useless: their memory goes to this guest. At least 0."""
-        lost = 0
-        for before, after in self._fleet.steps(place):
-            lost += self._usable.of(before) - self._usable.of(after)
-        return max(0, lost - place.wanted.vcpus)
+    def wastes(self, place: Place) -> bool:
+        """Return whether vcpus there become useless: their memory goes to this guest."""
+        fleet, usable = self._fleet, self._usable
+        first, lost = fleet.first[place.host], -place.wanted.vcpus
+        for at, bit in zip(place.ats, place.wanted.bits, strict=True):
+            before = fleet.states[first + at]
+            lost += usable.of(before) - usable.of(before.less.get(bit) or fleet.step(before, bit))
+        return lost > 0
 
-    def wide_lost(self, place: Place) -> int:
-        """Return how many guests on several nodes fit on the host no more, beyond this one.
+    def breaks_wide(self, place: Place) -> bool:
+        """Return whether fewer guests on several nodes fit on the host then, beyond this one.
 
-        Summed over all kinds of them that came. At least 0.
+        Of any kind that came.
         """
-        return sum([self._lost(kind, place) for kind in self._wide])
+        return any(self._is_lost(kind, place) for kind in self._wide)
 
-    def scarce_lost(self, place: Place) -> int:
-        """Return the same over the kinds that are scarce, on however many nodes."""
-        return sum([self._lost(kind, place) for kind in self._scarce])
+    def breaks_scarce(self, place: Place) -> bool:
+        """Return the same of the kinds that are scarce, on however many nodes."""
+        return any(self._is_lost(kind, place) for kind in self._scarce)
 
-    def _lost(self, kind: _Kind, place: Place) -> int:
+    def _is_lost(self, kind: _Kind, place: Place) -> bool:
         fleet = self._fleet
         first = fleet.first[place.host]
         states = fleet.states[first : fleet.first[place.host + 1]]
         before = kind.room(states)
         if not before:
-            return 0
-        for at, (_, after) in zip(place.ats, fleet.steps(place), strict=True):
-            states[at] = after
-        return max(0, before - kind.room(states) - kind.held_by(place.wanted))
+            return False
+        for at, bit in zip(place.ats, place.wanted.bits, strict=True):
+            states[at] = states[at].less.get(bit) or fleet.step(states[at], bit)
+        return before - kind.room(states) > kind.held_by(place.wanted)
 
 
 def outlook_of(fleet: Fleet) -> Outlook:

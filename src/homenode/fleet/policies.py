@@ -29,7 +29,7 @@ Value = Callable[[int], Any]
 """The value of a fact, by the number of a host: something that is comparable."""
 
 
-OfPlace = Callable[[Outlook, Place], int]
+OfPlace = Callable[[Outlook, Place], bool]
 
 
 class HostFact(NamedTuple):
@@ -37,9 +37,9 @@ class HostFact(NamedTuple):
 
     `make` takes the fleet, what is to be placed and how nodes are chosen, and returns the value.
     `of_demand` is whether it hangs on what is to be placed, and not on the host's state alone.
-    `of_place` is how it comes from the place that the guest would have there: costly, but never
-    below 0, and 0 on many hosts; on all of them while not `matters`. `of_beginners`: it
-    counts for guests alone that are the
+    `of_place` is whether it is 1, by the place that the guest would have there, which is costly to
+    find; it is 0 on all hosts while not `matters`. `of_beginners`: it counts for guests alone that
+    are the
     first of a group that is to be together.
     """
 
@@ -81,7 +81,6 @@ def _candidate(_fleet: Fleet, wanted: Alternative, nodes: Nodes) -> Value:
 def _of_place(
     name: str,
     of_place: OfPlace,
-    unit: str,
     meaning: str,
     matters: Callable[[Outlook], bool] | None = None,
 ) -> HostFact:
@@ -91,11 +90,11 @@ def _of_place(
         def value(host: int) -> int:
             place = nodes.place(host, wanted)
             # Who turns out not to fit is found out when it is taken.
-            return 0 if place is None else of_place(outlook, place)
+            return int(place is not None and of_place(outlook, place))
 
         return value
 
-    return HostFact(name, make, unit, meaning, of_demand=True, of_place=of_place, matters=matters)
+    return HostFact(name, make, "", meaning, of_demand=True, of_place=of_place, matters=matters)
 
 
 def _together(fleet: Fleet, wanted: Alternative, _nodes: Nodes) -> Value:
@@ -118,23 +117,20 @@ HOST_FACTS: Final[dict[str, HostFact]] = {
             of_demand=True,
         ),
         _of_place(
-            "wasted",
-            Outlook.wasted,
-            "vcpus",
-            "free vcpus there that would have no memory left to go with them",
+            "wastes",
+            Outlook.wastes,
+            "1 if vcpus there would have no memory left to go with them, else 0",
         ),
         _of_place(
-            "wide_lost",
-            Outlook.wide_lost,
-            "guests",
-            "guests on several nodes that would fit there no more, over all kinds that came",
+            "breaks_wide",
+            Outlook.breaks_wide,
+            "1 if fewer guests on several nodes would fit there, of any kind that came, else 0",
             lambda outlook: outlook.has_wide,
         ),
         _of_place(
-            "scarce_lost",
-            Outlook.scarce_lost,
-            "guests",
-            "guests that would fit there no more, over the kinds for which the fleet gets short",
+            "breaks_scarce",
+            Outlook.breaks_scarce,
+            "1 if fewer guests would fit there, of a kind for which the fleet gets short, else 0",
             lambda outlook: outlook.has_scarce,
         ),
         HostFact(
@@ -189,7 +185,7 @@ HOST_POLICIES: Final[dict[str, HostPolicy]] = {
         _named("spread", "-vcpus,-memory", "the emptiest host: room for guests to grow"),
         _named(
             "preserve",
-            "-together,scarce_lost,empty,wasted,memory",
+            "-together,breaks_scarce,empty,wastes,memory",
             "the fullest host, sparing room that gets short, and memory for vcpus",
         ),
         _named("flat", "candidate", "the best nodes of the whole fleet, whatever host has them"),
