@@ -94,7 +94,8 @@ class _NodeKind(NamedTuple):
 class Fleet:
     """Hosts with what is free on them. `take` and `give` change it; nobody else may.
 
-    `states` has the state of every node, `guests` how many are on a host, `vcpus` and `kib` what
+    `states` has the state of every node, `fits` the parts that fit there; `guests` how many are on
+    a host, `vcpus` and `kib` what
     is free there. `changes` counts all changes, for `changed_since`; `followers` are kept for those
     who follow them. `demands` are all that were ever asked for; `came` is how many guests were
     taken in, `counts` how many of each kind.
@@ -116,6 +117,7 @@ class Fleet:
         self._held: list[list[int]] = []
         self._holders: list[dict[int, int]] = []
         self._asked: list[int] = []
+        self._numbers: dict[int, int] = {}
         self.first: list[int] = []
         self.states: list[NodeState] = []
         self._node_kinds: dict[tuple[int, int, int], _NodeKind] = {}
@@ -127,6 +129,7 @@ class Fleet:
                 self._kind_of_node.append(own)
                 self.states.append(self._state(own, own.vcpus, own.kib))
         self.first.append(len(self.states))
+        self.fits = [0] * len(self.states)
         self.guests = [host.guests for host in self.hosts]
         self.vcpus = [sum(self.kinds[kind].capacity.vcpus) for kind in self.kind_of]
         self.kib = [sum(self.kinds[kind].capacity.kib) for kind in self.kind_of]
@@ -200,6 +203,7 @@ class Fleet:
         for kind in self._node_kinds.values():
             for state in kind.states.values():
                 state.fits = self._fitting(kind, state.vcpus, state.kib)
+        self.fits = [state.fits for state in self.states]
         self._held = [[0] * self.count for _ in self._asked]
         self._holders = [dict.fromkeys(self._bit_of.values(), 0) for _ in self._asked]
         for host in range(self.count):
@@ -211,7 +215,8 @@ class Fleet:
         for part, bit in self._bit_of.items():
             if part.vcpus <= seats and part.kib <= kib:
                 fits |= bit
-        return fits
+        # One object for each number: they are looked at all the time, and stay near at hand.
+        return self._numbers.setdefault(fits, fits)
 
     def _seats(self, kind: _NodeKind, vcpus: int) -> int:
         # However much is given away, no two vcpus of a guest share a cpu.
@@ -258,12 +263,13 @@ class Fleet:
     def take(self, place: Place) -> None:
         """Take what a guest needs at `place`."""
         host, ats, wanted = place
-        states, first, flipped = self.states, self.first[host], 0
+        states, fits, first, flipped = self.states, self.fits, self.first[host], 0
         for at, bit in zip(ats, wanted.bits):  # noqa: B905 - made as many; it costs a tenth
             node = first + at
             before = states[node]
             after = before.less.get(bit) or self.step(before, bit)
             states[node] = after
+            fits[node] = after.fits
             flipped |= before.fits ^ after.fits
         self.vcpus[host] -= wanted.vcpus
         self.kib[host] -= wanted.kib
@@ -278,12 +284,13 @@ class Fleet:
     def give(self, place: Place) -> None:
         """Give it back."""
         host, ats, wanted = place
-        states, first, flipped = self.states, self.first[host], 0
+        states, fits, first, flipped = self.states, self.fits, self.first[host], 0
         for at, bit in zip(ats, wanted.bits):  # noqa: B905 - made as many; it costs a tenth
             node = first + at
             before = states[node]
             after = before.more.get(bit) or self.step(before, bit, 1)
             states[node] = after
+            fits[node] = after.fits
             flipped |= before.fits ^ after.fits
         self.vcpus[host] += wanted.vcpus
         self.kib[host] += wanted.kib
@@ -298,25 +305,25 @@ class Fleet:
 
         Or fit no more.
         """
-        states = self.states[self.first[host] : self.first[host + 1]]
+        own = self.fits[self.first[host] : self.first[host + 1]]
         if len(self._asked) == 1:
-            fits = 0
-            for state in states:
-                fits |= state.fits
-            changed = fits ^ self._held[0][host]
+            held = 0
+            for fits in own:
+                held |= fits
+            changed = held ^ self._held[0][host]
             if changed:
                 self._note(0, host, changed)
             return
         levels = [0] * len(self._asked)
-        for state in states:
-            fits = state.fits & flipped
+        for fits in own:
+            left = fits & flipped
             for level, held in enumerate(levels):
-                levels[level] = held | fits
-                fits &= held
-                if not fits:
+                levels[level] = held | left
+                left &= held
+                if not left:
                     break
-        for level, fits in enumerate(levels):
-            changed = (fits ^ self._held[level][host]) & flipped & self._asked[level]
+        for level, held in enumerate(levels):
+            changed = (held ^ self._held[level][host]) & flipped & self._asked[level]
             if changed:
                 self._note(level, host, changed)
 

@@ -84,10 +84,12 @@ class _OneNode:
     def place(self, host: int) -> Place | None:
         fleet, bit, known = self._fleet, self._bit, self._known
         best: tuple[Comparable, ...] | None = None
-        chosen = at = -1
-        for state in fleet.states[fleet.first[host] : fleet.first[host + 1]]:
-            at += 1
-            if state.fits & bit:
+        chosen = -1
+        first, last = fleet.first[host], fleet.first[host + 1]
+        states = fleet.states
+        for node, fits in enumerate(fleet.fits[first:last], first):
+            if fits & bit:
+                state, at = states[node], node - first
                 values = known[at].get(state) or self._learn(host, at, state)
                 if best is None or values < best:
                     best, chosen = values, at
