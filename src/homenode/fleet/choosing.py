@@ -1,16 +1,19 @@
 """Choosing a host, and nodes on it, for one guest after the other."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from homenode.fleet.demand import Alternative, Demand
 from homenode.fleet.groups import Membership
 from homenode.fleet.hosts import Fleet, Place
 from homenode.fleet.nodes import EngineNodes, Nodes
 from homenode.fleet.outlook import Outlook, outlook_of
-from homenode.fleet.policies import HOST_FACTS, FleetPolicy, HostFact, OfPlace, Value
-from homenode.fleet.ranking import Ranking
+from homenode.fleet.policies import HOST_FACTS, WASTES, FleetPolicy, HostFact, OfPlace, Value
+from homenode.fleet.ranking import Comparison, Ranking
 from homenode.placement.policies import Term
+
+_LEARNING = (WASTES, "breaks_wide", "breaks_scarce")
+"""Facts that hang on what came so far."""
 
 
 class Chooser:
@@ -23,11 +26,12 @@ class Chooser:
         self.fleet = fleet
         self.policy = policy
         self.nodes = nodes or EngineNodes(fleet, policy.node)
-        self._shared: dict[Term, Ranking] = {}
+        self._shared: dict[Term, _Narrowing] = {}
         self._orders: dict[Alternative, _Order] = {}
         self._beginners: dict[Alternative, _Order] = {}
-        looks_ahead = any(HOST_FACTS[term.fact].of_place is not None for term in policy.host.terms)
-        self._outlook = outlook_of(fleet) if looks_ahead else None
+        learns = any(term.fact in _LEARNING for term in policy.host.terms)
+        self._outlook = outlook_of(fleet) if learns else None
+        self._is_thrifty = any(term.fact == WASTES and term.sign > 0 for term in policy.host.terms)
         self._epoch = 0
 
     def choose(self, demand: Demand, membership: Membership | None = None) -> Place | None:
@@ -66,16 +70,24 @@ class Chooser:
             yield bit
             hosts ^= bit
 
+    def place_on(self, host: int, wanted: Alternative) -> Place | None:
+        """Return where on `host` a guest goes, without waste if the policy looks at that."""
+        if self._is_thrifty:
+            thrifty = self.fleet.thrifty(wanted)
+            if self.fleet.holders(thrifty) >> host & 1:
+                place = self.nodes.place(host, thrifty)
+                if place is not None:
+                    return place
+        return self.nodes.place(host, wanted)
+
     def _make(self, wanted: Alternative, orders: "dict[Alternative, _Order]") -> "_Order":
         terms = [
             term
             for term in self.policy.host.terms
             if orders is self._beginners or not HOST_FACTS[term.fact].of_beginners
         ]
-        ranked = [self._ranked(term, wanted) for term in terms]
-        order = orders[wanted] = _Order(
-            self.fleet, ranked, lambda host: self.nodes.place(host, wanted)
-        )
+        made = [self._term(term, wanted) for term in terms]
+        order = orders[wanted] = _Order(self.fleet, made, lambda host: self.place_on(host, wanted))
         return order
 
     def _renew(self, outlook: Outlook) -> None:
@@ -85,19 +97,38 @@ class Chooser:
             for order in (*self._orders.values(), *self._beginners.values()):
                 order.look_anew()
 
-    def _ranked(self, term: Term, wanted: Alternative) -> "_Ranked":
+    def _term(self, term: Term, wanted: Alternative) -> "_Term":
         fact = HOST_FACTS[term.fact]
-        costly = fact.of_place if term.sign > 0 else None
-        return _Ranked(fact, self._ranking(term, wanted), costly)
+        if fact.of_place is not None and term.sign > 0:
+            return _Term(fact, self._narrowing(term, fact, wanted), fact.of_place)
+        return _Term(fact, self._narrowing(term, fact, wanted), None)
 
-    def _ranking(self, term: Term, wanted: Alternative) -> Ranking:
-        fact = HOST_FACTS[term.fact]
-        if not fact.of_demand and term in self._shared:
-            return self._shared[term]
-        made = Ranking(self.fleet, _signed(fact.make(self.fleet, wanted, self.nodes), term))
-        if not fact.of_demand:
-            self._shared[term] = made
-        return made
+    def _narrowing(self, term: Term, fact: HostFact, wanted: Alternative) -> "_Narrowing":
+        fleet, nodes = self.fleet, self.nodes
+        if fact.hosts is not None:
+            hosts = fact.hosts
+            return _Two(lambda: hosts(fleet, wanted), term.sign)
+        if fact.number is None:
+            return Ranking(fleet, _signed(self._of_place(fact, wanted), term))
+        if fact.of_demand:
+            value = _signed(fact.number(fleet, wanted, nodes), term)
+            return Ranking(fleet, value) if fact.is_number else Comparison(fleet, value)
+        known = self._shared.get(term)
+        if known is None:
+            value = _signed(fact.number(fleet, wanted, nodes), term)
+            known = self._shared[term] = Ranking(fleet, value)
+        return known
+
+    def _of_place(self, fact: HostFact, wanted: Alternative) -> Value:
+        of_place, outlook = fact.of_place, outlook_of(self.fleet)
+        assert of_place is not None  # noqa: S101 - for the type checker
+
+        def value(host: int) -> int:
+            place = self.place_on(host, wanted)
+            # Who turns out not to fit is found out when it is taken.
+            return int(place is not None and of_place(outlook, place))
+
+        return value
 
 
 def _signed(value: Value, term: Term) -> Value:
@@ -106,11 +137,29 @@ def _signed(value: Value, term: Term) -> Value:
     return lambda host: term.value(value(host))
 
 
-class _Ranked(NamedTuple):
-    """A term of an order: its fact, and hosts by its value; `costly` if it comes from a place."""
+class _Narrowing(Protocol):
+    """Leaves the best of some hosts."""
+
+    def least(self, among: int) -> int: ...
+
+
+class _Two:
+    """Hosts of two kinds: those where a fact is 0, and the others."""
+
+    def __init__(self, hosts: Callable[[], int], sign: int) -> None:
+        self._hosts = hosts
+        self._sign = sign
+
+    def least(self, among: int) -> int:
+        hosts = among & self._hosts()
+        return (hosts if self._sign > 0 else among ^ hosts) or among
+
+
+class _Term(NamedTuple):
+    """A term of an order: its fact, what it leaves, and whether it comes from a place: costly."""
 
     fact: HostFact
-    ranking: Ranking
+    narrowing: _Narrowing
     costly: OfPlace | None
 
 
@@ -124,18 +173,22 @@ class _Order:
     """
 
     def __init__(
-        self, fleet: Fleet, terms: Sequence[_Ranked], place_on: Callable[[int], Place | None]
+        self, fleet: Fleet, terms: Sequence[_Term], place_on: Callable[[int], Place | None]
     ) -> None:
         self._fleet = fleet
-        self._terms = terms
         self._place_on = place_on
         self._outlook = outlook_of(fleet)
-        costly = [at for at, term in enumerate(terms) if term.costly is not None]
-        self._first = costly[0] if costly else len(terms)
-        last = costly[-1] if costly else len(terms)
+        self._terms = terms
+        self._plain = [term.narrowing for term in terms if term.costly is None]
         self._costly = [term for term in terms if term.costly is not None]
-        self._between = [term.ranking for term in terms[self._first : last] if not term.costly]
-        self._after = [term.ranking for term in terms[last:] if not term.costly]
+        at = [at for at, term in enumerate(terms) if term.costly is not None]
+        self._first = at[0] if at else len(terms)
+        self._between = [
+            term.narrowing
+            for term in terms[self._first : at[-1] if at else None]
+            if not term.costly
+        ]
+        self._after = [term.narrowing for term in terms[at[-1] if at else 0 :] if not term.costly]
         self._above = 0
         self._seen = 0
         self.place: Place | None = None
@@ -144,12 +197,13 @@ class _Order:
         """Forget what was found out: costly facts may have changed for any host."""
         self._above = 0
         for term in self._costly:
-            term.ranking.look_anew()
+            if isinstance(term.narrowing, Ranking):
+                term.narrowing.look_anew()
 
     def choose(self, hosts: int) -> Place | None:
         """Return the place on the best of `hosts` that can hold the guest after all."""
         while hosts:
-            bit = self.best(hosts) if self._terms else hosts & -hosts
+            bit = self.best(hosts)
             place = self.place or self._place_on(bit.bit_length() - 1)
             if place is not None:
                 return place
@@ -162,40 +216,49 @@ class _Order:
         `place` is then the place of the guest there, if that was found out on the way.
         """
         self.place = None
-        costly = [
-            term
-            for term in self._costly
-            if not term.fact.matters or term.fact.matters(self._outlook)
-        ]
-        looked = not costly
+        if self._costly:
+            costly = [
+                term
+                for term in self._costly
+                if not term.fact.matters or term.fact.matters(self._outlook)
+            ]
+            if costly:
+                return self._best_with(costly, hosts)
+        for narrowing in self._plain:
+            if not hosts & (hosts - 1):
+                return hosts
+            hosts = narrowing.least(hosts)
+        return hosts & -hosts
+
+    def _best_with(self, costly: Sequence[_Term], hosts: int) -> int:
+        left = list(costly)
         for at, term in enumerate(self._terms):
             if not hosts & (hosts - 1):
                 return hosts
-            if at >= self._first and not looked:
-                looked = True
+            if at == self._first:
                 found = self._with_nothing_lost(hosts, costly)
                 if found:
                     return found
                 if len(costly) == 1:
                     # All that are left by then have 1.
-                    costly = []
-            if term.costly is None or term in costly:
-                hosts = term.ranking.least(hosts)
+                    left = []
+            if term.costly is None or term in left:
+                hosts = term.narrowing.least(hosts)
         return hosts & -hosts
 
-    def _with_nothing_lost(self, hosts: int, costly: "Sequence[_Ranked]") -> int:
+    def _with_nothing_lost(self, hosts: int, costly: Sequence[_Term]) -> int:
         fleet, outlook = self._fleet, self._outlook
         if self._seen != fleet.changes:
             self._above &= ~fleet.changed_since(self._seen)
             self._seen = fleet.changes
         facts = [term.costly for term in costly if term.costly is not None]
-        for ranking in self._between:
-            hosts = ranking.least(hosts)
+        for narrowing in self._between:
+            hosts = narrowing.least(hosts)
         hosts &= ~self._above
         while hosts:
             best = hosts
-            for ranking in self._after:
-                best = ranking.least(best)
+            for narrowing in self._after:
+                best = narrowing.least(best)
             bit = best & -best
             place = self._place_on(bit.bit_length() - 1)
             if place is not None and not any(of(outlook, place) for of in facts):

@@ -28,11 +28,27 @@ class Alternative:
     can hold each is enough to know whether a host can hold all of them (Hall's theorem). A fleet
     names kinds of parts by a bit each: `bits`, in the order of the parts. `counts` are then on how
     many nodes at the least each kind has to fit, as (bit, nodes); both are empty before.
+    `thrifty` is the same guest where it fits without waste alone, and `plain` of that one the
+    guest itself.
     """
 
-    __slots__ = ("bits", "counts", "is_nested", "kib", "parts", "request", "vcpus")
+    __slots__ = (
+        "bits",
+        "counts",
+        "is_nested",
+        "kib",
+        "parts",
+        "plain",
+        "request",
+        "thrifty",
+        "vcpus",
+    )
 
-    def __init__(self, parts: Sequence[Part], request: GuestRequest) -> None:
+    def __init__(
+        self, parts: Sequence[Part], request: GuestRequest, plain: "Alternative | None" = None
+    ) -> None:
+        self.plain = plain or self
+        self.thrifty: Alternative | None = None
         self.parts = tuple(sorted(parts, reverse=True))
         self.request = request
         self.vcpus = sum(part.vcpus for part in self.parts)

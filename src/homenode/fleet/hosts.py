@@ -25,6 +25,9 @@ from homenode.placement.view import View
 LONGEST_LOG = 1 << 16
 """Changes that are kept for those who rank hosts; who has not looked for so long looks anew."""
 
+_MANY = 16
+"""Of so many changes or more, some are of the same host."""
+
 MOST_STATES = 1 << 18
 """States of one kind of node that are kept."""
 
@@ -95,7 +98,7 @@ class Fleet:
     """Hosts with what is free on them. `take` and `give` change it; nobody else may.
 
     `states` has the state of every node, `fits` the parts that fit there; `guests` how many are on
-    a host, `vcpus` and `kib` what
+    a host, `used` the hosts that have any, `vcpus` and `kib` what
     is free there. `changes` counts all changes, for `changed_since`; `followers` are kept for those
     who follow them. `demands` are all that were ever asked for; `came` is how many guests were
     taken in, `counts` how many of each kind.
@@ -109,11 +112,12 @@ class Fleet:
         self.bit = [1 << number for number in range(self.count)]
         self.kinds, self.kind_of = _kinds(self.hosts, self.over_commit)
         self.most_nodes = max((len(kind.ids) for kind in self.kinds), default=0)
-        # The index. Every kind of part has a bit. By level (on one node at least, on two...): the
-        # parts that each host can hold, the hosts that can hold each part, and the parts that
-        # anybody asks for on so many nodes.
+        # The index. Every kind of part has a bit, and another one where it fits without waste. By
+        # level (on one node at least, on two...): the parts that each host can hold, the hosts that
+        # can hold each part, and the parts that anybody asks for on so many nodes.
         self._parts: list[Part] = []
-        self._bit_of: dict[Part, int] = {}
+        self._bit_of: dict[tuple[Part, bool], int] = {}
+        self.typical = Part(1, 0)
         self._held: list[list[int]] = []
         self._holders: list[dict[int, int]] = []
         self._asked: list[int] = []
@@ -131,6 +135,7 @@ class Fleet:
         self.first.append(len(self.states))
         self.fits = [0] * len(self.states)
         self.guests = [host.guests for host in self.hosts]
+        self.used = sum(bit for bit, guests in zip(self.bit, self.guests, strict=True) if guests)
         self.vcpus = [sum(self.kinds[kind].capacity.vcpus) for kind in self.kind_of]
         self.kib = [sum(self.kinds[kind].capacity.kib) for kind in self.kind_of]
         for number, one in enumerate(self.hosts):
@@ -186,12 +191,33 @@ class Fleet:
                 found |= self.bit[host]
         return found
 
+    def thrifty(self, wanted: Alternative) -> Alternative:
+        """Return `wanted` where it fits without waste alone.
+
+        A node is wasted on where vcpus are left without as much memory as is `typical` for them.
+        """
+        if wanted.thrifty is None:
+            wanted.thrifty = Alternative(wanted.parts, wanted.request, plain=wanted)
+        return wanted.thrifty
+
+    def set_typical(self, typical: Part) -> None:
+        """Say how much memory goes with vcpus: what is fit without waste hangs on it."""
+        self.typical = typical
+        self._look_anew()
+
+    def usable(self, vcpus: int, kib: int) -> int:
+        """Return how many of the free `vcpus` of a node have memory with them that is typical."""
+        # Where any number may share a cpu, more than all may be given away.
+        vcpus, typical = max(0, vcpus), self.typical
+        return min(vcpus, kib * typical.vcpus // typical.kib) if typical.kib else vcpus
+
     def _learn(self, wanted: Alternative) -> tuple[tuple[int, int], ...]:
+        thrifty = wanted.plain is not wanted
         for part in wanted.parts:
-            if part not in self._bit_of:
-                self._bit_of[part] = 1 << len(self._parts)
+            if (part, thrifty) not in self._bit_of:
+                self._bit_of[part, thrifty] = 1 << len(self._parts)
                 self._parts.append(part)
-        wanted.name_parts([self._bit_of[part] for part in wanted.parts])
+        wanted.name_parts([self._bit_of[part, thrifty] for part in wanted.parts])
         for bit, count in wanted.counts:
             self._asked += [0] * (count - len(self._asked))
             self._asked[count - 1] |= bit
@@ -212,9 +238,11 @@ class Fleet:
     def _fitting(self, kind: _NodeKind, vcpus: int, kib: int) -> int:
         seats = self._seats(kind, vcpus)
         fits = 0
-        for part, bit in self._bit_of.items():
+        for (part, thrifty), bit in self._bit_of.items():
             if part.vcpus <= seats and part.kib <= kib:
-                fits |= bit
+                left = vcpus - part.vcpus, kib - part.kib
+                if not thrifty or self.usable(vcpus, kib) - self.usable(*left) <= part.vcpus:
+                    fits |= bit
         # One object for each number: they are looked at all the time, and stay near at hand.
         return self._numbers.setdefault(fits, fits)
 
@@ -274,6 +302,8 @@ class Fleet:
         self.vcpus[host] -= wanted.vcpus
         self.kib[host] -= wanted.kib
         self.guests[host] += 1
+        if self.guests[host] == 1:
+            self.used |= self.bit[host]
         self.counts[wanted] = self.counts.get(wanted, 0) + 1
         self.came += 1
         self.changes += 1
@@ -295,6 +325,8 @@ class Fleet:
         self.vcpus[host] += wanted.vcpus
         self.kib[host] += wanted.kib
         self.guests[host] -= 1
+        if not self.guests[host]:
+            self.used ^= self.bit[host]
         self.changes += 1
         self._changed.append(host)
         if flipped:
@@ -337,15 +369,23 @@ class Fleet:
 
     def changed_since(self, changes: int) -> int:
         """Return the hosts that changed since there were so many `changes`."""
-        count = self.changes - changes
-        if len(self._changed) > LONGEST_LOG:
-            del self._changed[: -LONGEST_LOG // 2]
-        if count > len(self._changed):
-            return self.everywhere
         found = 0
-        for host in self._changed[len(self._changed) - count :]:
-            found |= self.bit[host]
+        bit = self.bit
+        for host in self.hosts_since(changes):
+            found |= bit[host]
         return found
+
+    def hosts_since(self, changes: int) -> Iterable[int]:
+        """Return the same as their numbers, perhaps some more than once."""
+        count = self.changes - changes
+        if not count:
+            return ()
+        log = self._changed
+        if len(log) > LONGEST_LOG:
+            del log[: -LONGEST_LOG // 2]
+        if count > len(log):
+            return range(self.count)
+        return log[-count:] if count < _MANY else set(log[-count:])
 
     def step(self, state: NodeState, bit: int, sign: int = -1) -> NodeState:
         """Return the state with that part taken, or with `sign` 1 given back."""

@@ -6,6 +6,7 @@ one node what the policy says of a node in that state, for one on several the no
 chosen on a host in that state.
 """
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from homenode.fleet.demand import Alternative
@@ -16,7 +17,7 @@ from homenode.placement.problem import Problem, prepare
 from homenode.placement.search import Search
 from homenode.placement.view import View
 from homenode.placement.virtual import Cells
-from homenode.placement.weights import Weights
+from homenode.placement.weights import Pairs, Weights
 
 MOST_KEPT = 1 << 18
 """Answers that are kept of one kind of guest on one kind of host."""
@@ -25,7 +26,10 @@ _State = tuple[NodeState, ...]
 
 
 class Nodes(Protocol):
-    """Chooses the nodes on a host that can hold the guest."""
+    """Chooses the nodes on a host that can hold the guest.
+
+    Where the guest is to fit without waste alone, the place is that of the plain one.
+    """
 
     def place(self, host: int, wanted: Alternative) -> Place | None:
         """Return where on `host` the guest goes; None if it does not fit there after all."""
@@ -71,10 +75,11 @@ class _OneNode:
 
     def __init__(self, fleet: Fleet, kind: HostKind, wanted: Alternative, policy: Policy) -> None:
         self._fleet = fleet
-        self._wanted = wanted
+        self._wanted = wanted.plain
         self._bit = wanted.bits[0]
         self._policy = policy
         self._problem = prepare(View(kind.host), wanted.request)
+        self._alone = [_restricted(self._problem, at) for at in range(len(kind.ids))]
         alike: dict[object, dict[NodeState, tuple[Comparable, ...]]] = {}
         self._known = [
             alike.setdefault(_lasting(self._problem, at), {}) for at in range(len(kind.ids))
@@ -106,8 +111,11 @@ class _OneNode:
         known = self._known[at]
         if len(known) >= MOST_KEPT:
             known.clear()
-        search = Search(problem_on(self._fleet, host, self._problem), self._policy)
-        values = known[state] = search.values_alone(at)
+        # Of the other nodes of the host nothing hangs: one node is a smaller problem.
+        kind = self._fleet.kinds[self._fleet.kind_of[host]]
+        capacity = kind.capacity.vcpus[at]
+        problem = in_state(self._alone[at], [state], [capacity], [kind.cpus[at]])
+        values = known[state] = Search(problem, self._policy).values_alone(0)
         return values
 
 
@@ -138,7 +146,7 @@ class _Several:
 
     def place(self, host: int) -> Place | None:
         found = self._found(host)
-        return None if found is None else Place(host, found[0], self._wanted)
+        return None if found is None else Place(host, found[0], self._wanted.plain)
 
     def value(self, host: int) -> Comparable:
         found = self._found(host)
@@ -174,16 +182,37 @@ def problem_on(fleet: Fleet, host: int, problem: Problem) -> Problem:
     """
     kind = fleet.kinds[fleet.kind_of[host]]
     states = fleet.states[fleet.first[host] : fleet.first[host + 1]]
+    return in_state(problem, states, kind.capacity.vcpus, kind.cpus)
+
+
+def in_state(
+    problem: Problem, states: Sequence[NodeState], capacity: Sequence[int], cpus: Sequence[int]
+) -> Problem:
+    """Return `problem` with its nodes in `states`; they have so many vcpus to give, and cpus."""
     memory = [state.kib for state in states]
-    used = [own - state.vcpus for own, state in zip(kind.capacity.vcpus, states, strict=True)]
-    seats = [min(state.vcpus, cpus) for state, cpus in zip(states, kind.cpus, strict=True)]
+    used = [own - state.vcpus for own, state in zip(capacity, states, strict=True)]
+    seats = [min(state.vcpus, own) for state, own in zip(states, cpus, strict=True)]
     return problem._replace(
         seats=Weights(seats),
         memory=Weights(memory),
         unclaimed=tuple(memory),
         alone=Weights(used),
         at_home=tuple(used),
-        holes=Weights([0 if state.is_touched else state.kib for state in states]),
+        holes=Weights([state.kib if not state.is_touched else 0 for state in states]),
+    )
+
+
+def _restricted(problem: Problem, at: int) -> Problem:
+    # The problem as if its host had that node alone.
+    return problem._replace(
+        ids=(problem.ids[at],),
+        cpus=(problem.cpus[at],),
+        cores=Weights([problem.cores.of[at]]),
+        distances=Pairs([[problem.distances.of[at][at]]]),
+        levels=Pairs([[problem.levels.of[at][at]]]),
+        local=Weights([problem.local.of[at]]),
+        to_devices=tuple((row[at],) for row in problem.to_devices),
+        scarce=Weights([problem.scarce.of[at]]),
     )
 
 

@@ -10,18 +10,17 @@ Of a node without memory its free vcpus are of no use. What is usable of a node 
 have as much memory with them as guests want for one in the mean, over all that came.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from homenode.fleet.demand import Alternative
+from homenode.fleet.demand import Alternative, Part
 from homenode.fleet.hosts import Fleet, NodeState, Place
 from homenode.fleet.measures import most_alike
-from homenode.placement.weights import positions
 
 SCARCE = 2
 """How many times as much room a kind of guests has to have as half of its share of what came."""
 
-_CHANGES = 32
-"""After so many changes it is counted again what is scarce."""
+_CHANGES = 8
+"""After one change for so many hosts it is counted again what is scarce."""
 
 _LANE = 48
 """Bits for each sum over the fleet; see `_Rooms`."""
@@ -84,26 +83,25 @@ class _Rooms:
     one integer, `_LANE` bits each, the usable vcpus first.
     """
 
-    def __init__(self, fleet: Fleet, kinds: Sequence[_Kind], usable: "_Usable") -> None:
+    def __init__(self, fleet: Fleet, kinds: Sequence[_Kind]) -> None:
         self._fleet = fleet
         self._single = [kind for kind in kinds if kind.nodes == 1]
         self._several = [kind for kind in kinds if kind.nodes > 1]
-        self._usable = usable
         self._lanes: dict[NodeState, int] = {}
         self._of_host = [0] * fleet.count
         self._sum = 0
         self._seen = 0
-        self._look(fleet.everywhere)
+        self._look(range(fleet.count))
 
     def renew(self) -> None:
         """Look at the hosts that changed."""
-        self._look(self._fleet.changed_since(self._seen))
+        self._look(self._fleet.hosts_since(self._seen))
 
-    def _look(self, hosts: int) -> None:
+    def _look(self, hosts: Iterable[int]) -> None:
         fleet = self._fleet
         self._seen = fleet.changes
         lanes, many = self._lanes, len(self._single) + 1
-        for host in positions(hosts):
+        for host in hosts:
             states = fleet.states[fleet.first[host] : fleet.first[host + 1]]
             own = sum([lanes[one] if one in lanes else self._lanes_of(one) for one in states])
             for at, kind in enumerate(self._several, many):
@@ -112,7 +110,7 @@ class _Rooms:
             self._of_host[host] = own
 
     def _lanes_of(self, state: NodeState) -> int:
-        own = self._usable.of(state)
+        own = self._fleet.usable(state.vcpus, state.kib)
         for at, kind in enumerate(self._single, 1):
             own += kind.fit(state) << at * _LANE
         self._lanes[state] = own
@@ -129,36 +127,11 @@ class _Rooms:
         return [(kind, self._sum >> at * _LANE & mask) for at, kind in enumerate(kinds, 1)]
 
 
-class _Usable:
-    """The usable vcpus of nodes, where `kib` is what guests want for `vcpus` in the mean."""
-
-    def __init__(self, vcpus: int, kib: int) -> None:
-        self.vcpus = vcpus
-        self.kib = kib
-        self._known: dict[NodeState, int] = {}
-
-    def of(self, state: NodeState) -> int:
-        known = self._known.get(state)
-        if known is None:
-            # Where any number may share a cpu, more than all may be given away.
-            known = max(0, state.vcpus)
-            if self.kib:
-                known = min(known, state.kib * self.vcpus // self.kib)
-            self._known[state] = known
-        return known
-
-    def is_off(self, vcpus: int, kib: int) -> bool:
-        """Return whether a mean of `kib` for `vcpus` is another by more than an eighth."""
-        change = abs(kib * self.vcpus - self.kib * vcpus) * 8
-        return change > self.kib * vcpus
-
-
 class Outlook:
     """What `fleet` is to keep room for; `epoch` grows when that changes."""
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
-        self._usable = _Usable(1, 0)
         self._look_at_mean = 1
         self._kinds: dict[Alternative, _Kind] = {}
         self._as_hard: dict[_Kind, list[Alternative]] = {}
@@ -178,15 +151,17 @@ class Outlook:
         if len(fleet.counts) != len(self._kinds):
             self._learn_kinds()
         if fleet.changes >= self._look_at_rooms:
-            self._look_at_rooms = fleet.changes + _CHANGES
+            self._look_at_rooms = fleet.changes + max(1, fleet.count // _CHANGES)
             self._learn_scarce()
 
     def _learn_mean(self) -> None:
         counts = self._fleet.counts.items()
         vcpus = sum([wanted.vcpus * count for wanted, count in counts])
         kib = sum([wanted.kib * count for wanted, count in counts])
-        if self._usable.is_off(vcpus, kib):
-            self._usable = _Usable(vcpus, kib)
+        # If it changed by more than an eighth.
+        known = self._fleet.typical
+        if abs(kib * known.vcpus - known.kib * vcpus) * 8 > known.kib * vcpus:
+            self._fleet.set_typical(Part(vcpus, kib))
             self._rooms = None
             self.epoch += 1
 
@@ -206,7 +181,7 @@ class Outlook:
     def _learn_scarce(self) -> None:
         fleet = self._fleet
         if self._rooms is None:
-            self._rooms = _Rooms(fleet, list(self._kinds.values()), self._usable)
+            self._rooms = _Rooms(fleet, list(self._kinds.values()))
         self._rooms.renew()
         usable = self._rooms.usable()
         came = sum([wanted.vcpus * count for wanted, count in fleet.counts.items()])
@@ -232,15 +207,6 @@ class Outlook:
     def has_scarce(self) -> bool:
         """Whether room is short for any kind of guest."""
         return bool(self._scarce)
-
-    def wastes(self, place: Place) -> bool:
-        """Return whether vcpus there become useless: their memory goes to this guest."""
-        fleet, usable = self._fleet, self._usable
-        first, lost = fleet.first[place.host], -place.wanted.vcpus
-        for at, bit in zip(place.ats, place.wanted.bits, strict=True):
-            before = fleet.states[first + at]
-            lost += usable.of(before) - usable.of(before.less.get(bit) or fleet.step(before, bit))
-        return lost > 0
 
     def breaks_wide(self, place: Place) -> bool:
         """Return whether fewer guests on several nodes fit on the host then, beyond this one.

@@ -119,7 +119,7 @@ def _on(  # noqa: PLR0913, PLR0917 - one host, one guest, one policy
     fleet = chooser.fleet
     one = fleet.hosts[host]
     if one.view is None:
-        found = chooser.nodes.place(host, wanted)
+        found = chooser.place_on(host, wanted)
         if found is None:
             return Refusal(one.name, "its nodes cannot hold the parts at once")
         ids = fleet.kinds[fleet.kind_of[host]].ids

@@ -15,7 +15,7 @@ from homenode.errors import HomenodeError
 from homenode.fleet.demand import Alternative
 from homenode.fleet.hosts import Fleet, Place
 from homenode.fleet.measures import room_on
-from homenode.fleet.outlook import Outlook, outlook_of
+from homenode.fleet.outlook import Outlook
 from homenode.placement.policies import DEFAULT as DEFAULT_NODES
 from homenode.placement.policies import POLICIES, Policy, Term, parse_order
 from homenode.placement.policies import policy as node_policy
@@ -31,30 +31,30 @@ Value = Callable[[int], Any]
 
 OfPlace = Callable[[Outlook, Place], bool]
 
+WASTES: Final = "wastes"
+"""The fact by which nodes that would be wasted on are left out where there are others."""
+
 
 class HostFact(NamedTuple):
-    """A row of the table of facts of a host.
+    """A row of the table of facts of a host: how it is found out, in one of these ways.
 
-    `make` takes the fleet, what is to be placed and how nodes are chosen, and returns the value.
-    `of_demand` is whether it hangs on what is to be placed, and not on the host's state alone.
-    `of_place` is whether it is 1, by the place that the guest would have there, which is costly to
-    find; it is 0 on all hosts while not `matters`. `of_beginners`: it counts for guests alone that
-    are the
-    first of a group that is to be together.
+    `number` makes the value of a host's state, or with `of_demand` of what is to be placed as well;
+    `is_number` is False if it is something else that can be compared. `hosts` are those where it is
+    0, and it is 1 on the others. `of_place` is whether it is 1, by the place that the guest would
+    have there, which is costly to find; it is 0 on all hosts while not `matters`. `of_beginners`:
+    it counts for guests alone that are the first of a group that is to be together.
     """
 
     name: str
-    make: Callable[[Fleet, Alternative, Nodes], Value]
     unit: str
     meaning: str
-    of_demand: bool = False
+    number: Callable[[Fleet, Alternative, Nodes], Value] | None = None
+    hosts: Callable[[Fleet, Alternative], int] | None = None
     of_place: OfPlace | None = None
     matters: Callable[[Outlook], bool] | None = None
+    of_demand: bool = False
+    is_number: bool = True
     of_beginners: bool = False
-
-
-def _empty(fleet: Fleet, _wanted: Alternative, _nodes: Nodes) -> Value:
-    return lambda host: not fleet.guests[host]
 
 
 def _guests(fleet: Fleet, _wanted: Alternative, _nodes: Nodes) -> Value:
@@ -78,25 +78,6 @@ def _candidate(_fleet: Fleet, wanted: Alternative, nodes: Nodes) -> Value:
     return lambda host: nodes.value(host, wanted)
 
 
-def _of_place(
-    name: str,
-    of_place: OfPlace,
-    meaning: str,
-    matters: Callable[[Outlook], bool] | None = None,
-) -> HostFact:
-    def make(fleet: Fleet, wanted: Alternative, nodes: Nodes) -> Value:
-        outlook = outlook_of(fleet)
-
-        def value(host: int) -> int:
-            place = nodes.place(host, wanted)
-            # Who turns out not to fit is found out when it is taken.
-            return int(place is not None and of_place(outlook, place))
-
-        return value
-
-    return HostFact(name, make, "", meaning, of_demand=True, of_place=of_place, matters=matters)
-
-
 def _together(fleet: Fleet, wanted: Alternative, _nodes: Nodes) -> Value:
     return lambda host: room_on(fleet, host, wanted)
 
@@ -104,40 +85,46 @@ def _together(fleet: Fleet, wanted: Alternative, _nodes: Nodes) -> Value:
 HOST_FACTS: Final[dict[str, HostFact]] = {
     fact.name: fact
     for fact in (
-        HostFact("empty", _empty, "", "1 if no guest is on it, else 0"),
-        HostFact("guests", _guests, "guests", "guests on it"),
-        HostFact("vcpus", _vcpus, "vcpus", "vcpus that are free on it"),
-        HostFact("memory", _memory, "KiB", "memory that is free on it"),
-        HostFact("size", _size, "vcpus", "vcpus that it can take when it is empty"),
+        HostFact(
+            "empty", "", "1 if no guest is on it, else 0", hosts=lambda fleet, _wanted: fleet.used
+        ),
+        HostFact("guests", "guests", "guests on it", _guests),
+        HostFact("vcpus", "vcpus", "vcpus that are free on it", _vcpus),
+        HostFact("memory", "KiB", "memory that is free on it", _memory),
+        HostFact("size", "vcpus", "vcpus that it can take when it is empty", _size),
         HostFact(
             "candidate",
-            _candidate,
             "",
             "what the order on nodes says of the nodes it would choose there",
+            _candidate,
             of_demand=True,
+            is_number=False,
         ),
-        _of_place(
-            "wastes",
-            Outlook.wastes,
-            "1 if vcpus there would have no memory left to go with them, else 0",
+        HostFact(
+            WASTES,
+            "",
+            "0 if it fits on nodes there that keep memory for each vcpu left, else 1",
+            hosts=lambda fleet, wanted: fleet.holders(fleet.thrifty(wanted)),
         ),
-        _of_place(
+        HostFact(
             "breaks_wide",
-            Outlook.breaks_wide,
+            "",
             "1 if fewer guests on several nodes would fit there, of any kind that came, else 0",
-            lambda outlook: outlook.has_wide,
+            of_place=Outlook.breaks_wide,
+            matters=lambda outlook: outlook.has_wide,
         ),
-        _of_place(
+        HostFact(
             "breaks_scarce",
-            Outlook.breaks_scarce,
+            "",
             "1 if fewer guests would fit there, of a kind for which the fleet gets short, else 0",
-            lambda outlook: outlook.has_scarce,
+            of_place=Outlook.breaks_scarce,
+            matters=lambda outlook: outlook.has_scarce,
         ),
         HostFact(
             "together",
-            _together,
             "guests",
             "such guests that fit there; counts for the first of a group that is to be together",
+            _together,
             of_demand=True,
             of_beginners=True,
         ),
