@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 from homenode.cli.common import end_as_interrupted, parser
 from homenode.errors import ExitStatus, HomenodeError
 from homenode.fleet.hosts import OverCommit
-from homenode.fleet.policies import DEFAULT, HOST_POLICIES, fleet_policy
+from homenode.fleet.policies import DEFAULT, HOST_FACTS, HOST_POLICIES, fleet_policy
 from homenode.fleet.reading.rules import Rules
+from homenode.placement.facts import FACTS
 from homenode.placement.policies import DEFAULT as DEFAULT_NODES
 from homenode.placement.policies import POLICIES
 
@@ -118,12 +119,14 @@ def _grid(asked: argparse.Namespace) -> "Grid":
 
 
 def _policies(text: str) -> list[str]:
-    # Commas are between policies as well as within an order: a list has names alone.
+    # Commas are between policies as well as within an order, which begins with a fact.
     words = [word.strip() for word in text.split(",")]
     named = all(
         part in HOST_POLICIES or part in _NODE_WORDS for word in words for part in word.split("/")
     )
-    return [fleet_policy(word).name for word in (words if named else [text])]
+    last = words[0].rpartition("/")[2].removeprefix("-").partition("~")[0]
+    is_order = not named and (last in FACTS or last in HOST_FACTS)
+    return [fleet_policy(word).name for word in ([text] if is_order else words)]
 
 
 _NODE_WORDS = {name for policy in POLICIES.values() for name in (policy.name, *policy.aliases)}
