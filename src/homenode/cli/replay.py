@@ -124,8 +124,8 @@ def _policies(text: str) -> list[str]:
     named = all(
         part in HOST_POLICIES or part in _NODE_WORDS for word in words for part in word.split("/")
     )
-    last = words[0].rpartition("/")[2].removeprefix("-").partition("~")[0]
-    is_order = not named and (last in FACTS or last in HOST_FACTS)
+    begins = {part.removeprefix("-").partition("~")[0] for part in words[0].split("/")}
+    is_order = not named and bool(begins & {*FACTS, *HOST_FACTS})
     return [fleet_policy(word).name for word in ([text] if is_order else words)]
 
 
