@@ -17,15 +17,18 @@ import resource
 import time
 from array import array
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from homenode.fleet import Fleet, FleetHost, fleet_policy
 from homenode.fleet.choosing import Chooser
-from homenode.fleet.hosts import Place
 from homenode.fleet.policies import DEFAULT
 from homenode.fleet.replay import Replay
 from homenode.fleet.trace import Trace
 from homenode.formats import host_toml
 from homenode.guest import GuestRequest
+
+if TYPE_CHECKING:
+    from homenode.fleet.hosts import Place
 
 GIB = 1 << 20
 CPUS, MEMORY_GIB, HOSTS, FULL = 32, 128, 1000, 0.93

@@ -26,7 +26,7 @@ from homenode.fleet.fleet_file import FleetPlan, read_fleet
 from homenode.fleet.hosts import Place
 from homenode.fleet.reading.recognising import read_trace
 from homenode.fleet.reading.rules import Rules
-from homenode.fleet.replay import Replay, places_of
+from homenode.fleet.replay import Replay
 from homenode.guest import Guest, MemoryByNode, Vcpu
 from homenode.simulation.live import scenario_of
 from homenode.simulation.run import run
@@ -106,7 +106,7 @@ def of_policy(
     replay = Replay(trace, fleet, Chooser(fleet, fleet_policy(name)))
     replay.run()
     by_host: dict[int, list[Place]] = {}
-    for place in places_of(replay):
+    for place in replay.places:
         if place is not None:
             by_host.setdefault(place.host, []).append(place)
     used = sorted(by_host)

@@ -1,6 +1,6 @@
 """Replaying a trace on a fleet: every guest is placed when it comes, or refused for good."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 from homenode.fleet.choosing import Chooser
@@ -81,7 +81,8 @@ class _Locality:
 class Replay:
     """One trace, on one fleet, by one policy; `run` does it, once.
 
-    With `stay` nobody ever goes, and it ends with the first refusal: fill until full.
+    With `stay` nobody ever goes, and it ends with the first refusal: fill until full. `places` is
+    where each guest is, None if it has not come, is gone, or was refused.
     """
 
     def __init__(self, trace: Trace, fleet: Fleet, chooser: Chooser, *, stay: bool = False) -> None:
@@ -93,7 +94,7 @@ class Replay:
         self._fewest = [_fewest_nodes(fleet, demand) for demand in self._demands]
         self._least = least_part(self._demands)
         self._gauge = Gauge(fleet, self._least)
-        self._places: list[Place | None] = [None] * trace.guests
+        self.places: list[Place | None] = [None] * trace.guests
         self._readings: list[Reading] = []
         self._locality = _Locality(fleet)
         self._touched = bytearray(fleet.count)
@@ -144,17 +145,17 @@ class Replay:
         fleet.take(place)
         if membership is not None:
             fleet.group(membership).join(host, membership.domain)
-        self._places[guest] = place
+        self.places[guest] = place
         self._placed += 1
         self._narrow += len(place.ats) == self._fewest[wanted]
         self._locality.count(place)
 
     def _go(self, guest: int) -> None:
-        place = self._places[guest]
+        place = self.places[guest]
         if place is None:
             return
         trace, fleet = self.trace, self.fleet
-        self._places[guest] = None
+        self.places[guest] = None
         fleet.give(place)
         if not fleet.guests[place.host]:
             self._hosts -= 1
@@ -205,8 +206,3 @@ def _fewest_nodes(fleet: Fleet, demand: Demand) -> int | None:
         if fleet.holders(wanted):
             return len(wanted.parts)
     return None
-
-
-def places_of(replay: Replay) -> Sequence[Place | None]:
-    """Return where each guest is, None if it is gone or was refused."""
-    return replay._places  # noqa: SLF001 - this module's own
