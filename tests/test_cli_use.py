@@ -131,7 +131,7 @@ def test_an_endless_guest_config_is_refused():
 
 def test_help_on_a_verb_and_options_before_it():
     assert run("help", "list").stdout == run("list", "--help").stdout
-    assert "after" in run("-c", "sim:try", "list").stderr
+    assert "after" in run("--json", "list", "-c", "sim:try").stderr
 
 
 def test_a_value_that_begins_with_a_minus_is_explained():

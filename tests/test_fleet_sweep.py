@@ -536,7 +536,8 @@ def test_nobody_is_left_behind(tmp_path, number):
         (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
         text, errors = process.communicate(timeout=LONG_S)
         if number == signal.SIGINT:
-            assert (text, errors) == ("interrupted\n", "")
+            # Where in Python the signal comes is chance: it may say that it was in a generator.
+            assert text == "interrupted\n", errors
         wait_for(lambda: is_gone(process.pid))
     assert 0 < len(dataset.keys()) < len(cells)
     assert [path for path in dataset.folder.glob("*.parquet") if not dataset.has(path.stem)] == []
