@@ -9,7 +9,7 @@ NOVA := .venv-nova
 NOVA_VERSION := 34.0.0
 NOVA_READY := $(NOVA)/.ready-$(NOVA_VERSION)
 
-.PHONY: help demo test test-xen test-kvm proof proof-keeper proof-simulator compiled lint format \
+.PHONY: help demo test test-xen test-kvm proof proof-keeper proof-simulator proof-policies compiled lint format \
   bench wheel clean
 
 help:
@@ -21,6 +21,7 @@ help:
 	@echo "make proof  stock xl and libvirt beside homenode, on these: prints the tables of docs/proof.md"
 	@echo "make proof-keeper  the keeper on these, and killed on these; an hour or two"
 	@echo "make proof-simulator  the simulator beside published tables and a real Xen's traces"
+	@echo "make proof-policies  policies on real arrivals; needs HOMENODE_DATA, takes ten minutes"
 	@echo "make compiled  the compiled build of the simulators, in build/compiled (needs a C compiler)"
 	@echo "make bench  measure the search, the command, and virtual nodes beside OpenStack Nova"
 	@echo "            (fetches it, 400 MB; prints ratios, fails nothing)"
@@ -61,6 +62,11 @@ proof-simulator: $(READY)
 	$(BIN)/python -m proof.published
 	$(BIN)/python -m proof.schedules_simulated
 
+proof-policies: $(READY)
+	$(BIN)/python -m proof.recorded
+	$(BIN)/python -m proof.policies
+	$(BIN)/python -m proof.predicted --hosts 16
+
 # Beside the source, which stays as it is: what is compiled would be taken in its place.
 compiled: $(READY)
 	rm -rf build/compiled && mkdir -p build/compiled
@@ -93,6 +99,7 @@ $(NOVA_READY):
 bench: $(READY) $(NOVA_READY)
 	$(BIN)/python bench/search.py
 	$(BIN)/python bench/startup.py
+	$(BIN)/python bench/fleet.py
 	$(BIN)/python bench/keeper.py
 	-$(BIN)/python bench/keeper_here.py
 	-$(MAKE) compiled && $(BIN)/python bench/simulator.py --compiled build/compiled/src

@@ -21,6 +21,17 @@ def described():
     return found
 
 
+def replay(folder, capsys):
+    """Return the document of a small replay."""
+    pytest.importorskip("polars", reason="replays need polars")
+    (folder / "fleet.toml").write_text('[[hosts]]\ncores = 2\nmemory = "4GiB"\n')
+    trace = "time_s,event,guest,vcpus,memory_mib\n0,create,a,1,512\n9,delete,a,,\n"
+    (folder / "trace.csv").write_text(trace)
+    asked = [str(folder / "trace.csv"), "--fleet", str(folder / "fleet.toml"), "--policy", "pack"]
+    main(["replay", *asked, "--json"])
+    return json.loads(capsys.readouterr().out)
+
+
 @pytest.fixture
 def documents(tmp_path, monkeypatch, capsys):
     """Return an example of every kind of document, by heading."""
@@ -45,6 +56,8 @@ def documents(tmp_path, monkeypatch, capsys):
     found = json.loads(capsys.readouterr().out)
     main(["keep", "-c", "sim:small", "--once", "--dry-run", "--json"])
     event = json.loads(capsys.readouterr().out.splitlines()[0])
+    chosen = run("place", "-c", "sim:small", str(tmp_path / "web.cfg"))
+    replayed = replay(tmp_path, capsys)
     simulated = run("simulate", "--now", "--busy", "1", "--duration", "100ms", "--seeds", "1")
     return {
         "decision": decision,
@@ -59,6 +72,9 @@ def documents(tmp_path, monkeypatch, capsys):
         "finding": found["findings"][0],
         "snapshot": run("topology"),
         "simulated": simulated,
+        "chosen over several hosts": chosen,
+        "replayed": replayed,
+        "replayed row": replayed["rows"][0],
         "variant": simulated["variants"][0],
         "diagnosis": run("doctor")["findings"][0],
         "event": event,
