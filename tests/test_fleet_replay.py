@@ -68,7 +68,15 @@ def counted(trace, hosts, name):
     fleet = Fleet(hosts)
     chooser, books = Chooser(fleet, fleet_policy(name)), Books(hosts)
     empty = Fleet(hosts)
-    found = {"placed": 0, "refused": 0, "impossible": 0, "narrow": 0, "distances": [], "wide": []}
+    found = {
+        "placed": 0,
+        "refused": 0,
+        "vcpus_refused": 0,
+        "impossible": 0,
+        "narrow": 0,
+        "distances": [],
+        "wide": [],
+    }
     where, touched, used, first = {}, set(), [], None
     for event, at in zip(trace.events, trace.times_ms, strict=True):
         if event < 0:
@@ -85,6 +93,7 @@ def counted(trace, hosts, name):
             ]
             if place is None:
                 found["refused"] += 1
+                found["vcpus_refused"] += request.vcpus
                 found["impossible"] += not possible
                 if possible and first is None:
                     first = found["placed"]
@@ -116,7 +125,7 @@ def test_what_is_counted_is_what_happened(trace, hosts, name):
     outcome = replayed(trace, hosts, name)
     found, touched, used, first, books = counted(trace, hosts, name)
     assert outcome.placed + outcome.refused == trace.guests
-    for key in ("placed", "refused", "impossible"):
+    for key in ("placed", "refused", "vcpus_refused", "impossible"):
         assert getattr(outcome, key) == found[key]
     assert outcome.placed_first == (found["placed"] if first is None else first)
     assert outcome.touched == len(touched)

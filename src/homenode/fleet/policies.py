@@ -172,8 +172,8 @@ HOST_POLICIES: Final[dict[str, HostPolicy]] = {
         _named("spread", "-vcpus,-memory", "the emptiest host: room for guests to grow"),
         _named(
             "preserve",
-            "-together,breaks_scarce,empty,wastes,memory",
-            "the fullest host, sparing room that gets short, and memory for vcpus",
+            "-together,breaks_scarce,wastes,breaks_wide,empty,memory",
+            "spares room that gets short, memory for vcpus, room for wide guests; then the fullest host",
         ),
         _named("flat", "candidate", "the best nodes of the whole fleet, whatever host has them"),
     )

@@ -18,8 +18,8 @@ _PROGRESS = 4096
 class Outcome(NamedTuple):
     """What came of a replay.
 
-    `placed` and `refused` are guests; of the refused `impossible` would not fit on any host of the
-    fleet were it empty. `placed_first` were placed before the first refusal, when `vcpus_first` and
+    `placed` and `refused` are guests, `vcpus_refused` the vcpus that the latter wanted; `impossible`
+    of them would not fit on any host of the fleet were it empty. `placed_first` were placed before the first refusal, when `vcpus_first` and
     `memory_first` of the fleet were given away (None: nobody was refused). `narrow` is the share
     of the placed guests that have the fewest nodes that any empty host of the fleet would let them
     have; `distance` the mean over placed guests of the mean distance between their nodes (a node
@@ -31,6 +31,7 @@ class Outcome(NamedTuple):
 
     placed: int
     refused: int
+    vcpus_refused: int
     impossible: int
     placed_first: int
     vcpus_first: float | None
@@ -99,6 +100,7 @@ class Replay:
         self._locality = _Locality(fleet)
         self._touched = bytearray(fleet.count)
         self._placed = self._refused = self._impossible = self._narrow = 0
+        self._vcpus_refused = 0
         self._first: tuple[int, Reading] | None = None
         self._hosts = self._hosts_most = self._area = 0
         self._refused_of: dict[str, int] = {}
@@ -165,6 +167,7 @@ class Replay:
 
     def _refuse(self, wanted: int) -> None:
         self._refused += 1
+        self._vcpus_refused += self._demands[wanted].vcpus
         name = self.trace.requests[wanted].name
         self._refused_of[name] = self._refused_of.get(name, 0) + 1
         if self._fewest[wanted] is None:
@@ -183,6 +186,7 @@ class Replay:
         return Outcome(
             placed,
             self._refused,
+            self._vcpus_refused,
             self._impossible,
             placed if self._first is None else self._first[0],
             None if self._first is None else self._first[1].vcpus,

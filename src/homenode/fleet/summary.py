@@ -38,6 +38,8 @@ MEASURES: tuple[Measure, ...] = (
         "refused", "guests", "guests that no host could hold when they came",
         lambda one: one.outcome.refused, lambda one: one.bounds.refused,
     ),
+    Measure("vcpus_refused", "vcpus", "that these guests wanted",
+            lambda one: one.outcome.vcpus_refused),
     Measure(
         "placed_first", "guests", "guests placed before the first refusal for want of room",
         lambda one: one.outcome.placed_first, lambda one: one.bounds.placed_first,
