@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from homenode.fleet.sweep import CellResult
 
 _SHOWN = {
-    "refused": "Refused", "vcpus_refused": "Vcpus", "placed_first": "Until one is", "touched": "Hosts",
-    "hosts_mean": "In use",
+    "refused": "Refused", "vcpus_refused": "Vcpus", "placed_first": "Until one is",
+    "touched": "Hosts", "hosts_mean": "In use",
     "vcpus_packed": "Cpus packed", "memory_packed": "Memory", "fragments": "FR(16)",
     "vcpus_stranded": "Cpus stranded", "memory_stranded": "Memory stranded", "narrow": "Narrow",
     "distance": "Distance", "room": "Room",

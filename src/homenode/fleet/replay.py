@@ -18,15 +18,16 @@ _PROGRESS = 4096
 class Outcome(NamedTuple):
     """What came of a replay.
 
-    `placed` and `refused` are guests, `vcpus_refused` the vcpus that the latter wanted; `impossible`
-    of them would not fit on any host of the fleet were it empty. `placed_first` were placed before the first refusal, when `vcpus_first` and
-    `memory_first` of the fleet were given away (None: nobody was refused). `narrow` is the share
-    of the placed guests that have the fewest nodes that any empty host of the fleet would let them
-    have; `distance` the mean over placed guests of the mean distance between their nodes (a node
-    to itself included), and `distance_wide` that of guests on several nodes alone (None: there are
-    none). `touched` are hosts that ever had a guest, `hosts_most` the most that had one at once,
-    `hosts_mean` their mean over time. `room` is how many more of the largest guest would fit at the
-    end. `readings` are taken evenly over time; `nodes` is the fleet at the end.
+    `placed` and `refused` are guests, `vcpus_refused` the vcpus that the latter wanted;
+    `impossible` of them would not fit on any host of the fleet were it empty. `placed_first` were
+    placed before the first refusal, when `vcpus_first` and `memory_first` of the fleet were given
+    away (None: nobody was refused). `narrow` is the share of the placed guests that have the fewest
+    nodes that any empty host of the fleet would let them have; `distance` the mean over placed
+    guests of the mean distance between their nodes (a node to itself included), and `distance_wide`
+    that of guests on several nodes alone (None: there are none). `touched` are hosts that ever had
+    a guest, `hosts_most` the most that had one at once, `hosts_mean` their mean over time. `room`
+    is how many more of the largest guest would fit at the end. `readings` are taken evenly over
+    time; `nodes` is the fleet at the end.
     """
 
     placed: int
