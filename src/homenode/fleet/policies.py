@@ -173,7 +173,7 @@ HOST_POLICIES: Final[dict[str, HostPolicy]] = {
         _named(
             "preserve",
             "-together,breaks_scarce,wastes,breaks_wide,empty,memory",
-            "room that gets short and that of wide guests stays, memory with vcpus; then the fullest",
+            "spares room that gets short, memory for vcpus, room for wide guests; then fills up",
         ),
         _named("flat", "candidate", "the best nodes of the whole fleet, whatever host has them"),
     )
