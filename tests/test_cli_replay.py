@@ -82,7 +82,7 @@ def test_filling_until_full(files, capsys):
     (row,) = json.loads(told(capsys, *asked).out)["rows"]
     # Three hosts of two nodes with four cpus and 8 GiB each.
     assert row["values"]["placed_first"]["mean"] == 12
-    assert row["bounds"]["placed_first"] == 12
+    assert row["bounds"] == {"placed_first": 12}
     assert row["values"]["refused"]["mean"] == 1
     assert row["refused_of"] == {"2x2GiB": 1}
 

@@ -115,7 +115,7 @@ def print_document(results: "Sequence[CellResult]") -> None:
 def _row_document(row: Row) -> dict[str, object]:
     first = row.results[0]
     policy = fleet_policy(row.policy)
-    least = first.bounds.hosts_over_time
+    least = () if first.cell.stay else first.bounds.hosts_over_time
     return {
         "trace": row.trace,
         "fleet": row.fleet,
@@ -158,8 +158,8 @@ def draw(folder: Path, results: "Sequence[CellResult]") -> None:
         common = Common(
             f"{trace} on {fleet}",
             host_names(first.cell),
-            first.bounds,
-            times[: len(first.bounds.hosts_over_time)],
+            None if first.cell.stay else first.bounds,
+            () if first.cell.stay else times,
             first.synthetic,
         )
         write_pictures(place, [Pictured(one.cell.policy, one.outcome) for one in own], common)

@@ -32,11 +32,16 @@ def _empty(hosts: float, result: CellResult) -> float:
     return 1 - hosts / result.hosts if result.hosts else 0.0
 
 
+def _unless_filled(bound: Callable[[CellResult], float]) -> Callable[[CellResult], float | None]:
+    # Filled until the first refusal, a fleet never saw most of what the bound is for.
+    return lambda result: None if result.cell.stay else bound(result)
+
+
 MEASURES: tuple[Measure, ...] = (
     Measure("placed", "guests", "guests that were placed", lambda one: one.outcome.placed),
     Measure(
         "refused", "guests", "guests that no host could hold when they came",
-        lambda one: one.outcome.refused, lambda one: one.bounds.refused,
+        lambda one: one.outcome.refused, _unless_filled(lambda one: one.bounds.refused),
     ),
     Measure("vcpus_refused", "vcpus", "that these guests wanted",
             lambda one: one.outcome.vcpus_refused),
@@ -53,14 +58,14 @@ MEASURES: tuple[Measure, ...] = (
         lambda one: one.outcome.memory_first,
     ),
     Measure("touched", "hosts", "hosts that ever had a guest",
-            lambda one: one.outcome.touched, lambda one: one.bounds.hosts),
+            lambda one: one.outcome.touched, _unless_filled(lambda one: one.bounds.hosts)),
     Measure("hosts_most", "hosts", "the most hosts that had guests at one time",
-            lambda one: one.outcome.hosts_most, lambda one: one.bounds.hosts),
+            lambda one: one.outcome.hosts_most, _unless_filled(lambda one: one.bounds.hosts)),
     Measure("hosts_mean", "hosts", "hosts that had guests, mean over time",
-            lambda one: one.outcome.hosts_mean, lambda one: one.bounds.hosts_mean),
+            lambda one: one.outcome.hosts_mean, _unless_filled(lambda one: one.bounds.hosts_mean)),
     Measure("empty", "share", "of the hosts, that had no guest, mean over time",
             lambda one: _empty(one.outcome.hosts_mean, one),
-            lambda one: _empty(one.bounds.hosts_mean, one)),
+            _unless_filled(lambda one: _empty(one.bounds.hosts_mean, one))),
     Measure("vcpus_packed", "share", "of the vcpus of hosts with guests, given away",
             _readings("vcpus_packed")),
     Measure("memory_packed", "share", "of the memory of hosts with guests, given away",
