@@ -39,6 +39,7 @@ ORDERS = 3
 DEFAULT_NAME = f"{DEFAULT}/balanced"
 POLICIES = (
     FIRST_FIT,
+    "-together/first-fit",
     "pack/balanced",
     "pack/best-fit",
     "spread/balanced",

@@ -189,6 +189,7 @@ class _Order:
             if not term.costly
         ]
         self._after = [term.narrowing for term in terms[at[-1] if at else 0 :] if not term.costly]
+        self._matter: list[_Term] | None = None
         self._above = 0
         self._seen = 0
         self.place: Place | None = None
@@ -196,6 +197,7 @@ class _Order:
     def look_anew(self) -> None:
         """Forget what was found out: costly facts may have changed for any host."""
         self._above = 0
+        self._matter = None
         for term in self._costly:
             if isinstance(term.narrowing, Ranking):
                 term.narrowing.look_anew()
@@ -216,14 +218,14 @@ class _Order:
         `place` is then the place of the guest there, if that was found out on the way.
         """
         self.place = None
-        if self._costly:
-            costly = [
-                term
-                for term in self._costly
-                if not term.fact.matters or term.fact.matters(self._outlook)
+        if self._matter is None:
+            # It hangs on what `look_anew` tells of.
+            outlook = self._outlook
+            self._matter = [
+                term for term in self._costly if not term.fact.matters or term.fact.matters(outlook)
             ]
-            if costly:
-                return self._best_with(costly, hosts)
+        if self._matter:
+            return self._best_with(self._matter, hosts)
         for narrowing in self._plain:
             if not hosts & (hosts - 1):
                 return hosts

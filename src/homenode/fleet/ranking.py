@@ -27,14 +27,16 @@ class Ranking:
     If something else changes values, `look_anew` has to be called.
     """
 
-    __slots__ = ("_bits", "_fleet", "_low", "_seen", "_stale", "_value", "_values")
+    __slots__ = ("_fleet", "_having", "_low", "_places", "_seen", "_stale", "_value", "_values")
 
     def __init__(self, fleet: Fleet, value: Callable[[int], int]) -> None:
         self._fleet = fleet
         self._value = value
         self._values = [0] * fleet.count
-        # From the lowest up: the hosts whose value, less `_low`, has this bit.
-        self._bits: list[int] = []
+        # By place of a bit: the hosts whose value, less `_low`, has it; and the places, highest
+        # first, that any value ever had.
+        self._having: dict[int, int] = {}
+        self._places: list[int] = []
         self._low = 0
         self._stale = fleet.everywhere
         self._seen = fleet.changes
@@ -53,46 +55,45 @@ class Ranking:
         if stale:
             self._stale ^= stale
             self._look_again(stale)
-        for hosts in reversed(self._bits):
-            having = among & hosts
-            if having and having != among:
-                among ^= having
+        having = self._having
+        for place in self._places:
+            these = among & having[place]
+            if these and these != among:
+                among ^= these
         return among
 
     def _look_again(self, stale: int) -> None:
-        values, bits, low = self._values, self._bits, self._low
-        for host in positions(stale):
-            new = self._value(host) - low
+        values, having = self._values, self._having
+        while stale:
+            own = stale & -stale
+            stale ^= own
+            host = own.bit_length() - 1
+            new = self._value(host) - self._low
             if new < 0:
-                self._lower(new + low)
-                values, bits, low = self._values, self._bits, self._low
-                new = self._value(host) - low
+                self._lower(new)
+                values, having = self._values, self._having
+                new = self._value(host) - self._low
             changed = new ^ values[host]
-            if changed:
-                values[host] = new
-                own, at = self._fleet.bit[host], 0
-                while changed:
-                    if changed & 1:
-                        while at >= len(bits):
-                            bits.append(0)
-                        bits[at] ^= own
-                    changed >>= 1
-                    at += 1
+            values[host] = new
+            while changed:
+                place = changed & -changed
+                changed ^= place
+                if place in having:
+                    having[place] ^= own
+                else:
+                    having[place] = own
+                    self._places = sorted(having, reverse=True)
 
-    def _lower(self, low: int) -> None:
+    def _lower(self, below: int) -> None:
         # Bits are of numbers from 0: all are moved up, with some room for what is lower still.
-        shift = self._low - low + max(self._values) + 1
+        shift = max(self._values) + 1 - below
         self._low -= shift
         self._values = [value + shift for value in self._values]
-        most = max(self._values).bit_length()
-        self._bits = [
-            sum(
-                own
-                for value, own in zip(self._values, self._fleet.bit, strict=True)
-                if value >> at & 1
-            )
-            for at in range(most)
-        ]
+        self._having = {}
+        for value, own in zip(self._values, self._fleet.bit, strict=True):
+            for at in positions(value):
+                self._having[1 << at] = self._having.get(1 << at, 0) | own
+        self._places = sorted(self._having, reverse=True)
 
 
 class Comparison:
