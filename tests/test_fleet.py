@@ -18,8 +18,10 @@ from homenode.fleet import (
     place,
 )
 from homenode.fleet.choosing import Chooser
+from homenode.fleet.demand import Part
 from homenode.fleet.groups import GROUP_RULES
 from homenode.fleet.measures import most_alike, room_for
+from homenode.fleet.parts import Parts
 from homenode.fleet.policies import DEFAULT
 from homenode.formats import host_toml
 from homenode.guest import GuestRequest, VirtualNode
@@ -316,3 +318,47 @@ def test_a_host_that_does_not_tell_its_memory_is_refused():
     untold = host_toml.parse("nodes = 2\ncores = 2\n", source="x")
     with pytest.raises(HomenodeError, match="host 'h' does not tell what memory is free"):
         Fleet([FleetHost("h", untold)])
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 9), st.integers(1, 40), st.booleans()), min_size=1),
+    st.tuples(st.integers(1, 6), st.integers(0, 20)),
+    st.lists(st.tuples(st.integers(0, 9), st.integers(0, 12), st.integers(0, 50)), min_size=1),
+)
+def test_what_fits_without_waste_is_what_leaves_memory_to_the_vcpus_left(wanted, typical, nodes):
+    parts = Parts()
+    bits = [parts.bit_of(Part(vcpus, kib), thrifty=thrifty)[0] for vcpus, kib, thrifty in wanted]
+    parts.set_typical(Part(*typical))
+    for seats, vcpus, kib in nodes:
+        seats = min(seats, vcpus)  # noqa: PLW2901 - no more than are free
+        found = parts.fitting(seats, vcpus, kib)
+        for (own, size, thrifty), bit in zip(wanted, bits, strict=True):
+            fits = own <= seats and size <= kib
+            if fits and thrifty:
+                left = parts.usable(vcpus - own, kib - size)
+                fits = parts.usable(vcpus, kib) - left <= own
+            assert bool(found & bit) == fits
+            assert parts.does_fit(bit, seats, vcpus, kib) == fits
+
+
+def test_kinds_that_come_later_are_found_as_if_they_had_always_been_there():
+    hosts = [FleetHost(f"h{at}", kind) for at, kind in enumerate(KINDS)]
+    late, early = Fleet(hosts), Fleet(hosts)
+    requests = [
+        GuestRequest(f"g{at}", 1 + at % 5, (1 + at % 7) * GIB, node_count=1 + at % 2)
+        for at in range(1, 36)
+        if at % 2 == 0 or at % 5
+    ]
+    for request in requests:
+        for wanted in early.demand(request).alternatives:
+            early.holders(wanted)
+            early.holders(early.thrifty(wanted))
+    policy = fleet_policy("preserve/best-fit")
+    one, other = Chooser(late, policy), Chooser(early, policy)
+    for request in requests * 2:
+        found, expected = one.choose(late.demand(request)), other.choose(early.demand(request))
+        assert (found is None) == (expected is None)
+        if found is not None:
+            assert (found.host, found.ats) == (expected.host, expected.ats)
+            late.take(found)
+            early.take(expected)

@@ -18,6 +18,7 @@ from typing import NamedTuple
 from homenode.errors import HomenodeError
 from homenode.fleet.demand import Alternative, Demand, Part, demand_of
 from homenode.fleet.groups import Group, Membership
+from homenode.fleet.parts import Parts
 from homenode.guest import GuestRequest
 from homenode.host import Host
 from homenode.placement.view import View
@@ -28,7 +29,7 @@ LONGEST_LOG = 1 << 16
 _MANY = 16
 """Of so many changes or more, some are of the same host."""
 
-MOST_STATES = 1 << 18
+MOST_STATES = 1 << 15
 """States of one kind of node that are kept."""
 
 
@@ -98,10 +99,10 @@ class Fleet:
     """Hosts with what is free on them. `take` and `give` change it; nobody else may.
 
     `states` has the state of every node, `fits` the parts that fit there; `guests` how many are on
-    a host, `used` the hosts that have any, `vcpus` and `kib` what
-    is free there. `changes` counts all changes, for `changed_since`; `followers` are kept for those
-    who follow them. `demands` are all that were ever asked for; `came` is how many guests were
-    taken in, `counts` how many of each kind.
+    a host, `used` the hosts that have any, `vcpus` and `kib` what is free there. `changes` counts
+    all changes, for `changed_since`; `followers` are kept for those who follow them. `demands` are
+    all that were ever asked for; `came` is how many guests were taken in, `counts` how many of each
+    kind.
     """
 
     def __init__(self, hosts: Sequence[FleetHost], over_commit: OverCommit | None = None) -> None:
@@ -115,9 +116,7 @@ class Fleet:
         # The index. Every kind of part has a bit, and another one where it fits without waste. By
         # level (on one node at least, on two...): the parts that each host can hold, the hosts that
         # can hold each part, and the parts that anybody asks for on so many nodes.
-        self._parts: list[Part] = []
-        self._bit_of: dict[tuple[Part, bool], int] = {}
-        self.typical = Part(1, 0)
+        self.parts = Parts()
         self._held: list[list[int]] = []
         self._holders: list[dict[int, int]] = []
         self._asked: list[int] = []
@@ -194,7 +193,7 @@ class Fleet:
     def thrifty(self, wanted: Alternative) -> Alternative:
         """Return `wanted` where it fits without waste alone.
 
-        A node is wasted on where vcpus are left without as much memory as is `typical` for them.
+        Which nodes these are hangs on `set_typical`.
         """
         if wanted.thrifty is None:
             wanted.thrifty = Alternative(wanted.parts, wanted.request, plain=wanted)
@@ -202,47 +201,58 @@ class Fleet:
 
     def set_typical(self, typical: Part) -> None:
         """Say how much memory goes with vcpus: what is fit without waste hangs on it."""
-        self.typical = typical
-        self._look_anew()
-
-    def usable(self, vcpus: int, kib: int) -> int:
-        """Return how many of the free `vcpus` of a node have memory with them that is typical."""
-        # Where any number may share a cpu, more than all may be given away.
-        vcpus, typical = max(0, vcpus), self.typical
-        return min(vcpus, kib * typical.vcpus // typical.kib) if typical.kib else vcpus
-
-    def _learn(self, wanted: Alternative) -> tuple[tuple[int, int], ...]:
-        thrifty = wanted.plain is not wanted
-        for part in wanted.parts:
-            if (part, thrifty) not in self._bit_of:
-                self._bit_of[part, thrifty] = 1 << len(self._parts)
-                self._parts.append(part)
-        wanted.name_parts([self._bit_of[part, thrifty] for part in wanted.parts])
-        for bit, count in wanted.counts:
-            self._asked += [0] * (count - len(self._asked))
-            self._asked[count - 1] |= bit
-        self._look_anew()
-        return wanted.counts
-
-    def _look_anew(self) -> None:
-        # Something is asked for that was not before: what fits where is found out, once.
+        self.parts.set_typical(typical)
         for kind in self._node_kinds.values():
             for state in kind.states.values():
                 state.fits = self._fitting(kind, state.vcpus, state.kib)
         self.fits = [state.fits for state in self.states]
-        self._held = [[0] * self.count for _ in self._asked]
-        self._holders = [dict.fromkeys(self._bit_of.values(), 0) for _ in self._asked]
         for host in range(self.count):
             self._settle(host, -1)
 
+    def _learn(self, wanted: Alternative) -> tuple[tuple[int, int], ...]:
+        # Something is asked for that was not before: what fits where is found out, once.
+        thrifty = wanted.plain is not wanted
+        found = [self.parts.bit_of(part, thrifty=thrifty) for part in wanted.parts]
+        new = [bit for bit, is_new in found if is_new]
+        if new:
+            for kind in self._node_kinds.values():
+                for state in kind.states.values():
+                    self._add(new, kind, state)
+            self.fits = [state.fits for state in self.states]
+        wanted.name_parts([bit for bit, _ in found])
+        for bit, count in wanted.counts:
+            self._count(bit, count)
+        return wanted.counts
+
+    def _add(self, new: Sequence[int], kind: _NodeKind, state: NodeState) -> None:
+        seats = self._seats(kind, state.vcpus)
+        fits = state.fits
+        for bit in new:
+            if self.parts.does_fit(bit, seats, state.vcpus, state.kib):
+                fits |= bit
+        if fits != state.fits:
+            state.fits = self._numbers.setdefault(fits, fits)
+
+    def _count(self, bit: int, count: int) -> None:
+        """Find out which hosts can hold that kind of part on so many nodes."""
+        while len(self._asked) < count:
+            self._asked.append(0)
+            self._held.append([0] * self.count)
+            self._holders.append({})
+        level = count - 1
+        if self._asked[level] & bit:
+            return
+        self._asked[level] |= bit
+        holders = 0
+        for host, held in enumerate(self._held[level]):
+            own = self.fits[self.first[host] : self.first[host + 1]]
+            if sum([fits & bit != 0 for fits in own]) >= count:
+                self._held[level][host] = held | bit
+                holders |= self.bit[host]
+        self._holders[level][bit] = holders
+
     def _fitting(self, kind: _NodeKind, vcpus: int, kib: int) -> int:
-        seats = self._seats(kind, vcpus)
-        fits = 0
-        for (part, thrifty), bit in self._bit_of.items():
-            if part.vcpus <= seats and part.kib <= kib:
-                left = vcpus - part.vcpus, kib - part.kib
-                if not thrifty or self.usable(vcpus, kib) - self.usable(*left) <= part.vcpus:
-                    fits |= bit
+        fits = self.parts.fitting(self._seats(kind, vcpus), vcpus, kib)
         # One object for each number: they are looked at all the time, and stay near at hand.
         return self._numbers.setdefault(fits, fits)
 
@@ -255,6 +265,7 @@ class Fleet:
         if known is None:
             if len(kind.states) >= MOST_STATES:
                 self._forget(kind)
+                self._numbers.clear()
             known = NodeState(kind, vcpus, kib, self._fitting(kind, vcpus, kib))
             kind.states[vcpus, kib] = known
         return known
@@ -342,7 +353,7 @@ class Fleet:
             held = 0
             for fits in own:
                 held |= fits
-            changed = held ^ self._held[0][host]
+            changed = (held ^ self._held[0][host]) & self._asked[0]
             if changed:
                 self._note(0, host, changed)
             return
@@ -389,7 +400,7 @@ class Fleet:
 
     def step(self, state: NodeState, bit: int, sign: int = -1) -> NodeState:
         """Return the state with that part taken, or with `sign` 1 given back."""
-        part = self._parts[bit.bit_length() - 1]
+        part = self.parts.of[bit.bit_length() - 1]
         vcpus, kib = state.vcpus + sign * part.vcpus, state.kib + sign * part.kib
         after = self._state(state.kind, vcpus, kib)
         (state.less if sign < 0 else state.more)[bit] = after

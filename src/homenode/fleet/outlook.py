@@ -22,6 +22,9 @@ SCARCE = 2
 _CHANGES = 8
 """After one change for so many hosts it is counted again what is scarce."""
 
+_MOST_KINDS = 64
+"""Of more kinds of guests those are taken together that are as large to the next power of two."""
+
 _LANE = 48
 """Bits for each sum over the fleet; see `_Rooms`."""
 
@@ -29,11 +32,9 @@ _LANE = 48
 class _Kind:
     """One kind of guests: how many of them fit on nodes in some states."""
 
-    def __init__(self, wanted: Alternative) -> None:
-        self.wanted = wanted
-        self.part = wanted.parts[0]
-        self.nodes = len(wanted.parts)
-        self._bit = wanted.bits[0]
+    def __init__(self, key: "_Key") -> None:
+        self.nodes, self.part = key
+        self.vcpus = self.part.vcpus * self.nodes
         self._fits: dict[NodeState, int] = {}
         self._alike: dict[tuple[int, ...], int] = {}
 
@@ -41,9 +42,9 @@ class _Kind:
         """Return how many parts of such guests a node holds."""
         known = self._fits.get(state)
         if known is None:
+            vcpus, kib = self.part
             known = 0
-            if state.fits & self._bit:
-                vcpus, kib = self.part
+            if vcpus <= state.kind.cpus:
                 known = max(0, min(state.vcpus // vcpus, state.kib // kib))
             self._fits[state] = known
         return known
@@ -110,7 +111,7 @@ class _Rooms:
             self._of_host[host] = own
 
     def _lanes_of(self, state: NodeState) -> int:
-        own = self._fleet.usable(state.vcpus, state.kib)
+        own = self._fleet.parts.usable(state.vcpus, state.kib)
         for at, kind in enumerate(self._single, 1):
             own += kind.fit(state) << at * _LANE
         self._lanes[state] = own
@@ -127,14 +128,24 @@ class _Rooms:
         return [(kind, self._sum >> at * _LANE & mask) for at, kind in enumerate(kinds, 1)]
 
 
+_Key = tuple[int, Part]
+"""What kinds of guests are told apart by: on how many nodes they are, and their largest part."""
+
+
+def _power_of_two(number: int) -> int:
+    return 1 << (number - 1).bit_length()
+
+
 class Outlook:
     """What `fleet` is to keep room for; `epoch` grows when that changes."""
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
         self._look_at_mean = 1
-        self._kinds: dict[Alternative, _Kind] = {}
-        self._as_hard: dict[_Kind, list[Alternative]] = {}
+        self._kinds: dict[_Key, _Kind] = {}
+        self._known = 0
+        self._is_rounded = False
+        self._as_hard: dict[_Kind, list[_Key]] = {}
         self._wide: list[_Kind] = []
         self._scarce: list[_Kind] = []
         self._rooms: _Rooms | None = None
@@ -148,7 +159,7 @@ class Outlook:
             # Every eighth more; what was known of all hosts is lost when it changes.
             self._look_at_mean = fleet.came * 9 // 8 + 1
             self._learn_mean()
-        if len(fleet.counts) != len(self._kinds):
+        if len(fleet.counts) != self._known:
             self._learn_kinds()
         if fleet.changes >= self._look_at_rooms:
             self._look_at_rooms = fleet.changes + max(1, fleet.count // _CHANGES)
@@ -159,24 +170,40 @@ class Outlook:
         vcpus = sum([wanted.vcpus * count for wanted, count in counts])
         kib = sum([wanted.kib * count for wanted, count in counts])
         # If it changed by more than an eighth.
-        known = self._fleet.typical
+        known = self._fleet.parts.typical
         if abs(kib * known.vcpus - known.kib * vcpus) * 8 > known.kib * vcpus:
             self._fleet.set_typical(Part(vcpus, kib))
             self._rooms = None
             self.epoch += 1
 
     def _learn_kinds(self) -> None:
-        for wanted in self._fleet.counts:
-            if wanted not in self._kinds:
-                self._kinds[wanted] = _Kind(wanted)
+        counts = self._fleet.counts
+        self._known = len(counts)
+        keys = {self._key(wanted) for wanted in counts}
+        if len(keys) > _MOST_KINDS and not self._is_rounded:
+            self._is_rounded = True
+            self._kinds = {}
+            keys = {self._key(wanted) for wanted in counts}
+        new = [key for key in keys if key not in self._kinds]
+        if not new:
+            return
+        self._kinds |= {key: _Kind(key) for key in sorted(new)}
         kinds = self._kinds.values()
         self._wide = [kind for kind in kinds if kind.nodes > 1]
         self._as_hard = {
-            kind: [one.wanted for one in kinds if one.is_as_hard_as(kind)] for kind in kinds
+            kind: [key for key, one in self._kinds.items() if one.is_as_hard_as(kind)]
+            for kind in kinds
         }
         self._rooms = None
+        self._scarce = []
         self._look_at_rooms = 0
         self.epoch += 1
+
+    def _key(self, wanted: Alternative) -> "_Key":
+        part = wanted.parts[0]
+        if self._is_rounded:
+            part = Part(_power_of_two(part.vcpus), _power_of_two(part.kib))
+        return len(wanted.parts), part
 
     def _learn_scarce(self) -> None:
         fleet = self._fleet
@@ -184,19 +211,20 @@ class Outlook:
             self._rooms = _Rooms(fleet, list(self._kinds.values()))
         self._rooms.renew()
         usable = self._rooms.usable()
-        came = sum([wanted.vcpus * count for wanted, count in fleet.counts.items()])
+        vcpus: dict[_Key, int] = {}
+        for wanted, count in fleet.counts.items():
+            key = self._key(wanted)
+            vcpus[key] = vcpus.get(key, 0) + count * wanted.vcpus
+        came = sum(vcpus.values())
         scarce = [
             kind
             for kind, room in self._rooms.of_kinds()
-            if self._vcpus_as_hard_as(kind) * usable > SCARCE * room * kind.wanted.vcpus * came
+            if sum([vcpus.get(key, 0) for key in self._as_hard[kind]]) * usable
+            > SCARCE * room * kind.vcpus * came
         ]
         if scarce != self._scarce:
             self._scarce = scarce
             self.epoch += 1
-
-    def _vcpus_as_hard_as(self, kind: _Kind) -> int:
-        counts = self._fleet.counts
-        return sum([counts[wanted] * wanted.vcpus for wanted in self._as_hard[kind]])
 
     @property
     def has_wide(self) -> bool:
