@@ -14,7 +14,7 @@ COMPARISON = (DOCS / "policies.md").read_text()
 
 def test_the_orders_on_hosts_are_those_of_the_register():
     table = GUIDE.split("| hosts | order |")[1].split("\n\n")[0]
-    rows = re.findall(r"^\| `(\w+)`( \(default\))? \| `?([^|`]*)`? \|", table, flags=re.MULTILINE)
+    rows = re.findall(r"^\| `(\w+)`( \(default\))? \| ?`?([^|`]*)`? ?\|", table, flags=re.MULTILINE)
     assert {name: order.strip() for name, _, order in rows} == {
         known.name: known.order for known in HOST_POLICIES.values()
     }
