@@ -27,6 +27,8 @@ SIZES = [(1, 2, 1), (2, 4, 1), (2, 8, 1), (4, 8, 2), (6, 12, 2), (4, 16, 2), (8,
 POLICIES = [
     "breaks_wide,empty", "empty,wastes,breaks_wide", "wastes,breaks_scarce,-vcpus",
     "vcpus~4,breaks_scarce,empty,wastes,memory", "preserve", "breaks_scarce",
+    "breaks_scarce,empty,breaks_wide,memory", "breaks_wide,vcpus~4,breaks_scarce,empty",
+    "-breaks_wide", "-breaks_scarce,breaks_wide", "-wastes,-empty,breaks_scarce",
 ]  # fmt: skip
 
 
@@ -136,16 +138,25 @@ class Learned:
         return books.host_value(place.host, fact)
 
 
-@settings(max_examples=120)
+NARROW = [(1, 2, 1), (2, 4, 1), (2, 8, 1), (8, 16, 1), (3, 12, 1), (4, 8, 1), (8, 16, 2)]
+
+
+@settings(max_examples=250)
 @given(
     st.lists(st.sampled_from(KINDS), min_size=2, max_size=5),
-    st.lists(st.tuples(st.sampled_from(SIZES), st.integers(0, 9)), min_size=3, max_size=40),
+    st.sampled_from([SIZES, NARROW]).flatmap(
+        lambda sizes: st.lists(
+            st.tuples(st.sampled_from(sizes), st.integers(0, 9)), min_size=3, max_size=40
+        )
+    ),
     st.sampled_from(POLICIES),
 )
 def test_the_host_that_takes_least_from_those_to_come_is_found(kinds, asked, name):
     hosts = [FleetHost(f"h{at}", kind) for at, kind in enumerate(kinds)]
     fleet, books, policy = Fleet(hosts), Books(hosts), fleet_policy(f"{name}/best-fit")
-    requests = [GuestRequest("g", cpus, gib * GIB, node_count=nodes) for cpus, gib, nodes in SIZES]
+    requests = [
+        GuestRequest("g", cpus, gib * GIB, node_count=nodes) for cpus, gib, nodes in SIZES + NARROW
+    ]
     demands = [fleet.demand(request) for request in requests]
     chooser, learned, there = Chooser(fleet, policy), Learned(), []
     for size, leaving in asked:
@@ -153,7 +164,7 @@ def test_the_host_that_takes_least_from_those_to_come_is_found(kinds, asked, nam
             gone = there.pop(leaving % len(there))
             fleet.give(gone)
             books.on[gone.host].remove(_parts(gone))
-        demand = demands[SIZES.index(size)]
+        demand = demands[sizes.index(size)]
         learned.learn(books)
         found = chooser.choose(demand)
         wanted = demand.alternatives[0]

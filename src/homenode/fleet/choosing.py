@@ -179,17 +179,12 @@ class _Order:
         self._place_on = place_on
         self._outlook = outlook_of(fleet)
         self._terms = terms
-        self._plain = [term.narrowing for term in terms if term.costly is None]
-        self._costly = [term for term in terms if term.costly is not None]
-        at = [at for at, term in enumerate(terms) if term.costly is not None]
-        self._first = at[0] if at else len(terms)
-        self._between = [
-            term.narrowing
-            for term in terms[self._first : at[-1] if at else None]
-            if not term.costly
-        ]
-        self._after = [term.narrowing for term in terms[at[-1] if at else 0 :] if not term.costly]
-        self._matter: list[_Term] | None = None
+        # What matters at present, see `_look_what_matters`.
+        self._now: list[_Term] | None = None
+        self._costly: list[_Term] = []
+        self._first = 0
+        self._between: list[_Narrowing] = []
+        self._after: list[_Narrowing] = []
         self._above = 0
         self._seen = 0
         self.place: Place | None = None
@@ -197,10 +192,23 @@ class _Order:
     def look_anew(self) -> None:
         """Forget what was found out: costly facts may have changed for any host."""
         self._above = 0
-        self._matter = None
-        for term in self._costly:
-            if isinstance(term.narrowing, Ranking):
+        self._now = None
+        for term in self._terms:
+            if term.fact.of_place is not None and isinstance(term.narrowing, Ranking):
                 term.narrowing.look_anew()
+
+    def _look_what_matters(self) -> list[_Term]:
+        outlook = self._outlook
+        now = [term for term in self._terms if not term.fact.matters or term.fact.matters(outlook)]
+        costly = [at for at, term in enumerate(now) if term.costly is not None]
+        self._costly = [now[at] for at in costly]
+        if costly:
+            first, last = costly[0], costly[-1]
+            self._first = first
+            self._between = [one.narrowing for one in now[first:last] if one.costly is None]
+            self._after = [one.narrowing for one in now[last:] if one.costly is None]
+        self._now = now
+        return now
 
     def choose(self, hosts: int) -> Place | None:
         """Return the place on the best of `hosts` that can hold the guest after all."""
@@ -218,42 +226,36 @@ class _Order:
         `place` is then the place of the guest there, if that was found out on the way.
         """
         self.place = None
-        if self._matter is None:
-            # It hangs on what `look_anew` tells of.
-            outlook = self._outlook
-            self._matter = [
-                term for term in self._costly if not term.fact.matters or term.fact.matters(outlook)
-            ]
-        if self._matter:
-            return self._best_with(self._matter, hosts)
-        for narrowing in self._plain:
+        now = self._look_what_matters() if self._now is None else self._now
+        if self._costly:
+            return self._best_with_costly(now, hosts)
+        for term in now:
             if not hosts & (hosts - 1):
                 return hosts
-            hosts = narrowing.least(hosts)
+            hosts = term.narrowing.least(hosts)
         return hosts & -hosts
 
-    def _best_with(self, costly: Sequence[_Term], hosts: int) -> int:
-        left = list(costly)
-        for at, term in enumerate(self._terms):
+    def _best_with_costly(self, now: Sequence[_Term], hosts: int) -> int:
+        is_known = False
+        for at, term in enumerate(now):
             if not hosts & (hosts - 1):
                 return hosts
             if at == self._first:
-                found = self._with_nothing_lost(hosts, costly)
+                found = self._with_nothing_lost(hosts)
                 if found:
                     return found
-                if len(costly) == 1:
-                    # All that are left by then have 1.
-                    left = []
-            if term.costly is None or term in left:
+                # If it is the only one, all that are left when it comes up have 1.
+                is_known = len(self._costly) == 1
+            if term.costly is None or not is_known:
                 hosts = term.narrowing.least(hosts)
         return hosts & -hosts
 
-    def _with_nothing_lost(self, hosts: int, costly: Sequence[_Term]) -> int:
+    def _with_nothing_lost(self, hosts: int) -> int:
         fleet, outlook = self._fleet, self._outlook
         if self._seen != fleet.changes:
             self._above &= ~fleet.changed_since(self._seen)
             self._seen = fleet.changes
-        facts = [term.costly for term in costly if term.costly is not None]
+        facts = [term.costly for term in self._costly if term.costly is not None]
         for narrowing in self._between:
             hosts = narrowing.least(hosts)
         hosts &= ~self._above

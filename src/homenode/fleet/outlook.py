@@ -256,7 +256,11 @@ class Outlook:
             return False
         for at, bit in zip(place.ats, place.wanted.bits, strict=True):
             states[at] = states[at].less.get(bit) or fleet.step(states[at], bit)
-        return before - kind.room(states) > kind.held_by(place.wanted)
+        held = kind.held_by(place.wanted)
+        if not held and self._kinds.get(self._key(place.wanted)) is kind:
+            # Rounded up it is larger than itself.
+            held = 1
+        return before - kind.room(states) > held
 
 
 def outlook_of(fleet: Fleet) -> Outlook:

@@ -191,10 +191,17 @@ def host_policy(text: str) -> HostPolicy:
             f"there is no host policy {text!r}",
             hint=f"there are {', '.join(HOST_POLICIES)}, or compose one: see homenode policies",
         )
-    return HostPolicy(text, parse_order(text, HOST_FACTS))
+    terms = parse_order(text, HOST_FACTS)
+    for term in terms:
+        fact = HOST_FACTS[term.fact]
+        if fact.number is None and term.step is not None:
+            raise HomenodeError(f"host policy {text!r}: {term.fact} is 0 or 1, and has no steps")
+        if not fact.is_number and (term.sign < 0 or term.step is not None):
+            raise HomenodeError(f"host policy {text!r}: {term.fact} has no sign and no steps")
+    return HostPolicy(text, terms)
 
 
-_SLASH = re.compile(r"(?<!~[0-9])(?<!~[0-9]{2})(?<!~[0-9]{3})/")
+_SLASH = re.compile(r"(?<!~[0-9])(?<!~[0-9]{2})(?<!~[0-9]{3})/|/(?![0-9])")
 """What is between the orders; in an order it is part of a step (``vcpus_per_core~1/8``)."""
 
 
