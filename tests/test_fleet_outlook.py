@@ -154,9 +154,8 @@ NARROW = [(1, 2, 1), (2, 4, 1), (2, 8, 1), (8, 16, 1), (3, 12, 1), (4, 8, 1), (8
 def test_the_host_that_takes_least_from_those_to_come_is_found(kinds, asked, name):
     hosts = [FleetHost(f"h{at}", kind) for at, kind in enumerate(kinds)]
     fleet, books, policy = Fleet(hosts), Books(hosts), fleet_policy(f"{name}/best-fit")
-    requests = [
-        GuestRequest("g", cpus, gib * GIB, node_count=nodes) for cpus, gib, nodes in SIZES + NARROW
-    ]
+    sizes = SIZES + NARROW
+    requests = [GuestRequest("g", cpus, gib * GIB, node_count=nodes) for cpus, gib, nodes in sizes]
     demands = [fleet.demand(request) for request in requests]
     chooser, learned, there = Chooser(fleet, policy), Learned(), []
     for size, leaving in asked:
