@@ -122,6 +122,10 @@ def _run(arguments: list[str]) -> int:
         )
     if verb not in VERBS:
         raise HomenodeError(f"there is no verb {verb!r}", hint="see homenode --help")
+    if verb != "place" and len(named := _named(connections)) > 1:
+        raise HomenodeError(
+            f"{verb} is for one host, and {len(named)} are named", hint="place takes several"
+        )
     status: int = import_module(f"homenode.cli.{verb}").run([*connections, *rest[1:]])
     return status
 
@@ -137,6 +141,10 @@ def _connections(arguments: list[str]) -> tuple[list[str], list[str]]:
         else:
             break
     return arguments[:at], arguments[at:]
+
+
+def _named(connections: list[str]) -> list[str]:
+    return [word for word in connections if word.startswith(("-c", "--connect"))]
 
 
 def console() -> None:

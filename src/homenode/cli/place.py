@@ -94,6 +94,8 @@ def decide(arguments: list[str], verb: str, *, explaining: bool) -> int:
         from homenode.cli.place_on_fleet import place_on_fleet  # noqa: PLC0415 - for many hosts
 
         return place_on_fleet(chosen)
+    if not explaining:
+        _refuse_options_of_several(chosen)
     driver = connect(uris[0])
     # All of them before anything is printed or written: bad input in one file changes none.
     decided = [_decided(path, chosen, driver) for path in chosen.files]
@@ -185,6 +187,16 @@ def _refuse_mixed_output(chosen: "Namespace") -> None:
         raise HomenodeError("--config prints a guest's file, and --json a document", hint=hint)
     if chosen.config and len(chosen.files) > 1:
         raise HomenodeError("--config prints the file of one FILE", hint="--write changes several")
+
+
+def _refuse_options_of_several(chosen: "Namespace") -> None:
+    given = {
+        "--host-policy": chosen.host_policy, "--with": chosen.beside,
+        "--not-with": chosen.not_with, "--overcommit": chosen.overcommit,
+    }  # fmt: skip
+    for option, value in given.items():
+        if value:
+            raise HomenodeError(f"{option} is for several hosts", hint="name each: -c URI -c URI")
 
 
 def _parser(verb: str, *, explaining: bool) -> "ArgumentParser":

@@ -1,5 +1,6 @@
 """``homenode -c URI -c URI place``: on which of several hosts a guest would go, and where there."""
 
+import re
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -24,6 +25,7 @@ from homenode.placement.view import View
 if TYPE_CHECKING:
     from argparse import Namespace
 
+    from homenode.asking import Overrides
     from homenode.formats.guest_file import GuestFile
 
 _MOST_AT_ONCE = 32
@@ -54,30 +56,33 @@ def place_on_fleet(chosen: "Namespace") -> int:
     over_commit = OverCommit(vcpus=limit)
     seen = _look_at_all(uris, empty=chosen.empty)
     made = [_choose(path, chosen, seen, over_commit) for path in chosen.files]
-    for path, one in zip(chosen.files, made, strict=True):
+    # All of them before anything is printed or written: bad input in one file changes none.
+    wanted = chosen.write or chosen.config
+    files = [_file_of(one, seen) if wanted and one.choice.fits else "" for one in made]
+    for path, one, text in zip(chosen.files, made, files, strict=True):
         if one.choice.fits and chosen.write:
-            write_text(path, _file_of(one, seen))
+            write_text(path, text)
+        if not chosen.json:
+            _tell(path, one, text, chosen, seen)
     if chosen.json:
         documents = [_document(one, seen, everything=chosen.all) for one in made]
         print_json(documents[0] if len(documents) == 1 else documents)
-    elif chosen.config and made[0].choice.fits:
-        print(_file_of(made[0], seen), end="")
-        print(f"for host {made[0].choice.host}", file=sys.stderr)
-    else:
-        for path, one in zip(chosen.files, made, strict=True):
-            lines = _lines(one, seen, everything=chosen.all)
-            if one.choice.fits and chosen.write:
-                lines.append(written_line(path))
-            print("\n".join(lines))
     fits = all(one.choice.fits for one in made)
     return ExitStatus.DONE if fits else ExitStatus.DOES_NOT_FIT
 
 
+def _tell(path: str, one: _Chosen, text: str, chosen: "Namespace", seen: _Seen) -> None:
+    lines = _lines(one, seen, everything=chosen.all)
+    if one.choice.fits and chosen.config:
+        print(text, end="")
+    if one.choice.fits and chosen.write:
+        lines.append(written_line(path))
+    # What is to be said must not get into the file that a config goes to.
+    print("\n".join(lines), file=sys.stderr if chosen.config else sys.stdout)
+
+
 def _ratio(text: str) -> Fraction:
-    try:
-        ratio = Fraction(text)
-    except (ValueError, ZeroDivisionError):
-        ratio = Fraction(0)
+    ratio = Fraction(text) if re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,6})?", text) else Fraction(0)
     if not 0 < ratio <= 1000:
         raise HomenodeError(f"--overcommit {text}: not a number of vcpus for a cpu", hint="try 2")
     return ratio
@@ -105,12 +110,13 @@ def _look_at_all(uris: Sequence[str], *, empty: bool) -> _Seen:
 def _choose(path: str, chosen: "Namespace", seen: _Seen, over_commit: OverCommit) -> _Chosen:
     config = read_guest(read_text(path), source=path)
     wishes = overrides(chosen)
-    asked = {uri: ask(config, view.host, wishes) for uri, view in seen.views.items()}
+    asked, unable = _asked(config, seen, wishes)
     first = next(iter(asked.values()))
     name = first.request.name
     views = {
         uri: view.without([guest for guest in view.guests if guest.name == name])
         for uri, view in seen.views.items()
+        if uri in asked
     }
     policy = FleetPolicy(host_policy(chosen.host_policy or DEFAULT), first.policy)
     choice = place(
@@ -128,8 +134,24 @@ def _choose(path: str, chosen: "Namespace", seen: _Seen, over_commit: OverCommit
         told = remarks(config, own.request, decision, view.host)
         warnings = own.warnings + decision.warnings + told
         choice = choice._replace(decision=decision._replace(warnings=warnings))
-    rejected = choice.rejected + seen.silent
+    rejected = choice.rejected + unable + seen.silent
     return _Chosen(config, name, policy, choice._replace(rejected=rejected), own)
+
+
+def _asked(
+    config: "GuestFile", seen: _Seen, wishes: "Overrides"
+) -> tuple[dict[str, Asked], tuple[Refusal, ...]]:
+    """Return what is asked for on each host, and the hosts that it cannot be asked of."""
+    asked: dict[str, Asked] = {}
+    unable: dict[str, HomenodeError] = {}
+    for uri, view in seen.views.items():
+        try:
+            asked[uri] = ask(config, view.host, wishes)
+        except HomenodeError as error:
+            unable[uri] = error
+    if not asked:
+        raise next(iter(unable.values()))
+    return asked, tuple(Refusal(uri, str(error)) for uri, error in unable.items())
 
 
 def _allowed(chosen: "Namespace", seen: _Seen) -> Callable[[str], bool]:

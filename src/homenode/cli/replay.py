@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ from homenode.placement.policies import POLICIES
 if TYPE_CHECKING:
     from homenode.fleet.sweep import Grid, Progress
 
+_MOST = 1 << 30
+_MOST_SEEDS = 10_000
 _COMPARED = ("first/first-fit", "pack", "spread", DEFAULT)
 
 _EXAMPLES = """\
@@ -72,6 +75,8 @@ def _replay(grid: "Grid", asked: argparse.Namespace) -> None:
         from homenode.fleet.dataset import Dataset  # noqa: PLC0415 - needs polars
 
         dataset = Dataset(Path(asked.dataset))
+    if asked.pictures:
+        replay_report.make_ready(Path(asked.pictures))
     cells = grid.cells()
     with _progress() as told:
         if len(cells) == 1 and not asked.cluster:
@@ -106,6 +111,8 @@ def _save(asked: argparse.Namespace) -> int:
 def _grid(asked: argparse.Namespace) -> "Grid":
     from homenode.fleet.sweep import Grid  # noqa: PLC0415 - it reads and computes
 
+    if asked.seeds > _MOST_SEEDS:
+        raise HomenodeError(f"--seeds {asked.seeds}: more than {_MOST_SEEDS}")
     policies = [name for text in asked.policy or _COMPARED for name in _policies(text)]
     return Grid(
         [Path(path) for path in asked.traces],
@@ -154,10 +161,8 @@ def _over_commit(text: str) -> OverCommit:
     ratios = {"vcpus": Fraction(1), "memory": Fraction(1)}
     for part in text.split(","):
         name, equals, number = part.partition("=")
-        try:
-            ratio = Fraction(number)
-        except (ValueError, ZeroDivisionError):
-            ratio = Fraction(0)
+        is_number = re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,6})?", number)
+        ratio = Fraction(number) if is_number else Fraction(0)
         if name not in ratios or not equals or not Fraction(1, 100) <= ratio <= 100:
             raise HomenodeError(
                 f"--overcommit {text}: is vcpus=N,memory=N, each from 0.01 to 100",
@@ -266,6 +271,6 @@ def _add_rules(made: argparse.ArgumentParser) -> None:
 
 
 def _count(text: str) -> int:
-    if not (text.isascii() and text.isdecimal()) or not 1 <= int(text[:10]) <= 1 << 30:
+    if not (text.isascii() and text.isdecimal()) or not 1 <= int(text[:10]) <= _MOST:
         raise argparse.ArgumentTypeError(f"{text[:40]!r} is no number from 1")
     return int(text)

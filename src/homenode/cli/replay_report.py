@@ -1,5 +1,6 @@
 """What ``homenode replay`` prints and draws."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,6 +9,7 @@ from homenode import __version__
 from homenode.cli.common import print_json
 from homenode.cli.guest_text import print_table
 from homenode.drawing import printable
+from homenode.errors import HomenodeError
 from homenode.fleet.policies import fleet_policy
 from homenode.fleet.summary import MEASURES, Measure, Row, rows_of
 
@@ -140,6 +142,19 @@ def _row_document(row: Row) -> dict[str, object]:
     }
 
 
+def make_ready(folder: Path) -> None:
+    """Make sure that pictures can be drawn into `folder`, before the work is done and not after."""
+    from homenode.fleet.pictures import find_libraries  # noqa: PLC0415 - only here
+
+    find_libraries()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise HomenodeError(f"{folder}: cannot make this folder: {error.strerror}") from None
+    if not os.access(folder, os.W_OK):
+        raise HomenodeError(f"{folder}: cannot write into this folder")
+
+
 def draw(folder: Path, results: "Sequence[CellResult]") -> None:
     """Draw pictures into `folder`: of several traces or fleets into a folder each below it.
 
@@ -150,16 +165,20 @@ def draw(folder: Path, results: "Sequence[CellResult]") -> None:
 
     groups: dict[tuple[str, str], list[CellResult]] = {}
     for row in rows_of(results):
-        groups.setdefault((row.trace, row.fleet), []).append(row.results[0])
-    for (trace, fleet), own in groups.items():
-        place = folder if len(groups) == 1 else folder / f"{trace} on {fleet}".replace("/", "_")
+        cell = row.results[0].cell
+        groups.setdefault((str(cell.trace), str(cell.fleet)), []).append(row.results[0])
+    for number, own in enumerate(groups.values(), 1):
         first = own[0]
+        title = f"{first.trace} on {first.fleet}"
+        # Names may be alike where files are not.
+        below = f"{number} {title}".replace("/", "_")
         times = [reading.time_ms for reading in first.outcome.readings]
         common = Common(
-            f"{trace} on {fleet}",
+            title,
             host_names(first.cell),
             None if first.cell.stay else first.bounds,
             () if first.cell.stay else times,
             first.synthetic,
         )
-        write_pictures(place, [Pictured(one.cell.policy, one.outcome) for one in own], common)
+        pictured = [Pictured(one.cell.policy, one.outcome) for one in own]
+        write_pictures(folder if len(groups) == 1 else folder / below, pictured, common)

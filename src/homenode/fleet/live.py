@@ -4,7 +4,7 @@ What the index says of them is a first choice. Whether and where the guest fits 
 by `homenode.placement`, which knows of hard affinity, pools, devices and virtual nodes as well.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from fractions import Fraction
 
 from homenode.bitmap import NodeMap
@@ -55,20 +55,17 @@ def _owed(view: View, node: int) -> int:
     return min(usable, view.owed_kib(node))
 
 
-def barring_full_nodes(fleet: Fleet, host: int, request: GuestRequest) -> GuestRequest:
-    """Return the request without the nodes of `host` that have no vcpus left for its least part.
+def barring_full_nodes(
+    fleet: Fleet, host: int, request: GuestRequest, wanted: Alternative
+) -> GuestRequest:
+    """Return the request without the nodes of `host` that lack vcpus for the least of `wanted`.
 
     The engine for single hosts counts how many share a cpu, and does not limit it.
     """
     if fleet.over_commit.vcpus is None:
         return request
-    least = min(part.vcpus for part in _parts(fleet, request))
+    least = min(part.vcpus for part in wanted.parts)
     states = fleet.states[fleet.first[host] : fleet.first[host + 1]]
     ids = fleet.kinds[fleet.kind_of[host]].ids
     full = NodeMap(node for node, own in zip(ids, states, strict=True) if own.vcpus < least)
     return request._replace(excluded=request.excluded | full)
-
-
-def _parts(fleet: Fleet, request: GuestRequest) -> Sequence[Part]:
-    wanted: Alternative = fleet.demand(request).alternatives[0]
-    return wanted.parts

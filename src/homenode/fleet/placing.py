@@ -125,7 +125,7 @@ def _on(  # noqa: PLR0913, PLR0917 - one host, one guest, one policy
         ids = fleet.kinds[fleet.kind_of[host]].ids
         nodes = NodeMap(ids[at] for at in found.ats)
         return Choice(True, policy.name, "", one.name, nodes, found)  # noqa: FBT003 - named in it
-    asked = barring_full_nodes(fleet, host, request)
+    asked = barring_full_nodes(fleet, host, request, wanted)
     decision = place_on_host(one.view, asked, policy.node, clock=clock)
     if not decision.fits:
         return Refusal(one.name, decision.reason)
@@ -134,7 +134,9 @@ def _on(  # noqa: PLR0913, PLR0917 - one host, one guest, one policy
 
 def _why(policy: FleetPolicy, count: int, found: Choice) -> str:
     which = f"of {count} hosts that can hold it, the best by {policy.host.name}"
-    if count <= 1:
+    if count == 0:
+        which = f"in a way that equal parts do not have, the best host by {policy.host.name}"
+    if count == 1:
         which = "the only host that can hold it"
     if found.decision is not None:
         return f"{which}; there, {found.decision.reason}"
@@ -152,6 +154,8 @@ def _why_not(hosts: Fleet, request: GuestRequest, membership: Membership | None,
         return f"no host: {barred} have {need}, and group {membership.group!r} bars them"
     if able & ~among:
         return f"no host: {(able & ~among).bit_count()} have {need}, and are barred"
+    if able & among:
+        return f"no host: {(able & among).bit_count()} have {need}, and each refuses it"
     vcpus = hosts.holders_of(part._replace(kib=0), count).bit_count()
     memory = hosts.holders_of(part._replace(vcpus=0), count).bit_count()
     return (

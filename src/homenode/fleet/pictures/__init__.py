@@ -68,7 +68,7 @@ def pictures(pictured: Sequence[Pictured], common: Common) -> dict[str, Picture]
     """
     if not pictured:
         raise HomenodeError("there are no replays to make pictures of")
-    _find_libraries()
+    find_libraries()
     from homenode.fleet.pictures.heat_map import heat_map_picture  # noqa: PLC0415 - needs altair
     from homenode.fleet.pictures.stranding import stranding_picture  # noqa: PLC0415 - the same
     from homenode.fleet.pictures.use import use_picture  # noqa: PLC0415 - the same
@@ -106,13 +106,14 @@ def write_picture(path: str | Path, picture: Picture) -> None:
     replaced wholly or not at all. Raises `HomenodeError` for other endings and for what cannot be
     written.
     """
-    _find_libraries()
+    find_libraries()
     from homenode.fleet.pictures.writing import write  # noqa: PLC0415 - needs vl-convert
 
     write(Path(path), picture)
 
 
-def _find_libraries() -> None:
+def find_libraries() -> None:
+    """Raise `HomenodeError` if there is nothing to draw with."""
     try:
         import altair as alt  # noqa: F401, PLC0415 - only who draws needs them
         import vl_convert  # noqa: F401, PLC0415 - the same
