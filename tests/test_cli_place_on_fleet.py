@@ -82,10 +82,10 @@ def test_the_file_gets_the_decision(fleet, capsys, tmp_path):
 
 def test_a_host_that_does_not_answer_is_left_out(fleet, capsys):
     capsys.readouterr()
-    assert main([*fleet, "-c", "xen+ssh://nowhere.invalid/", "place", "web.cfg"]) == 0
+    assert main([*fleet, "-c", "xen+ssh://127.0.0.1:1/", "place", "web.cfg"]) == 0
     printed = capsys.readouterr()
-    assert "xen+ssh://nowhere.invalid/ is left out" in printed.err
-    assert "  not on   xen+ssh://nowhere.invalid/" in printed.out
+    assert "xen+ssh://127.0.0.1:1/ is left out" in printed.err
+    assert "  not on   xen+ssh://127.0.0.1:1/" in printed.out
 
 
 @pytest.mark.parametrize(
@@ -110,3 +110,39 @@ def test_a_connection_before_the_verb_is_the_same_as_behind_it(capsys):
     assert before == told(capsys, ["list", "-c", "sim:two", "--json"])
     assert main(["-c", "sim:two"]) == 2
     assert main(["-c"]) == 2
+
+
+def test_a_host_that_lacks_what_is_asked_for_is_passed_over(fleet, capsys, tmp_path):
+    (tmp_path / "small.toml").write_text('nodes = 1\ncores = 2\nmemory = "4GiB"\n')
+    hosts = ["-c", f"sim:small?host={tmp_path / 'small.toml'}", *fleet]
+    (tmp_path / "first.cfg").write_text(config("first", 64, 1, nodes='"1"'))
+    document = json.loads(told(capsys, [*hosts, "place", "--json", "first.cfg"]))
+    assert document["host"].startswith(("sim:one", "sim:two"))
+    assert [one["host"] for one in document["rejected"]] == [hosts[1]]
+    capsys.readouterr()
+    (tmp_path / "ninth.cfg").write_text(config("ninth", 64, 1, nodes='"9"'))
+    assert main([*hosts, "place", "ninth.cfg"]) == 2
+
+
+def test_a_limit_of_vcpus_lets_a_guest_have_several_nodes(fleet, capsys, tmp_path):
+    (tmp_path / "wide.cfg").write_text(config("wide", 64, 8))
+    asked = [*fleet, "place", "--json", "--overcommit", "1", "--host-policy", "spread", "wide.cfg"]
+    document = json.loads(told(capsys, asked))
+    assert document["host"].startswith("sim:one")
+    assert document["decision"]["nodes"] == [0, 1]
+
+
+@pytest.mark.usefixtures("fleet")
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [(["place", "-c", "sim:two", "--not-with", "x", "web.cfg"], "--not-with is for several hosts"),
+     (["-c", "sim:one", "-c", "sim:two", "create", "web.cfg"], "create is for one host"),
+     (["-c", "sim:one", "-c", "sim:two", "place", "--host-policy=-candidate", "web.cfg"],
+      "candidate has no sign"),
+     (["-c", "sim:one", "-c", "sim:two", "place", "--host-policy=empty~2", "web.cfg"],
+      "empty is 0 or 1")],
+)  # fmt: skip
+def test_what_has_no_meaning_is_refused(capsys, arguments, complaint):
+    capsys.readouterr()
+    assert main(arguments) == 2
+    assert complaint in capsys.readouterr().err

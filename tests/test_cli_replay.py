@@ -1,10 +1,13 @@
 """``homenode replay``: tables, documents, datasets and pictures of small traces."""
 
 import json
+import re
 
 import pytest
 
 from homenode.cli.main import main
+from homenode.cli.replay import _policies
+from homenode.fleet import fleet_policy
 
 pl = pytest.importorskip("polars", reason="replays need polars")
 
@@ -150,6 +153,10 @@ def test_pictures_are_drawn(files, capsys):
         (["trace.csv", "--fleet", "fleet.toml", "--wide", "x"], "--wide x"),
         (["trace.csv", "--fleet", "fleet.toml", "--wide", "1:2"], "2 nodes"),
         (["trace.csv", "--fleet", "fleet.toml", "--overcommit", "2"], "vcpus=N,memory=N"),
+        (["trace.csv", "--fleet", "fleet.toml", "--overcommit", "vcpus=1e9"], "vcpus=N,memory=N"),
+        (["trace.csv", "--fleet", "fleet.toml", "--policy=-candidate"], "candidate has no sign"),
+        (["trace.csv", "--fleet", "fleet.toml", "--seeds", "1000000"], "more than 10000"),
+        (["trace.csv", "--fleet", "fleet.toml", "--pictures", "trace.csv"], "trace.csv"),
         (["trace.csv", "--fleet", "fleet.toml", "--lifetimes", "5"], "departures"),
         (["trace.csv", "--fleet", "fleet.toml", "--seeds", "0"], "no number from 1"),
         (["trace.csv", "--fleet", "fleet.toml", "--save", "trace.txt"], "trace.txt"),
@@ -192,3 +199,14 @@ def test_commas_part_names_and_join_facts(files, capsys, text, names):
     asked = ("trace.csv", "--fleet", "fleet.toml", f"--policy={text}", "--json")
     rows = json.loads(told(capsys, *asked).out)["rows"]
     assert [row["policy"] for row in rows] == names
+
+
+def test_examples_of_the_help_are_policies(capsys):
+    with pytest.raises(SystemExit):
+        main(["replay", "--help"])
+    shown = capsys.readouterr().out
+    asked = re.findall(r"--policy '?([^' ]+)'?", shown.split("examples:")[1])
+    assert asked
+    for text in asked:
+        for name in _policies(text.rstrip()):
+            assert fleet_policy(name).name == name

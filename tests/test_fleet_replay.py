@@ -240,3 +240,14 @@ def test_groups_are_left_with_their_guests():
     )  # fmt: skip
     outcome = replayed(trace, [FleetHost("h", SMALL)], "first")
     assert (outcome.placed, outcome.refused) == (2, 1)
+
+
+def test_who_is_refused_because_of_a_group_does_not_make_the_fleet_full():
+    requests = (GuestRequest("g", 1, GIB, node_count=1),)
+    trace = Trace(
+        "x", "test", requests, array("I", [0, 0, 0]), array("q", [0, 1, 2]), array("q", range(3)),
+        (Membership("g", "anti-affinity"),), array("i", [0, 0, -1]),
+    )  # fmt: skip
+    outcome = replayed(trace, [FleetHost("h", SMALL)], "first", stay=True)
+    assert (outcome.placed, outcome.refused, outcome.placed_first) == (2, 1, 2)
+    assert outcome.vcpus_first is None

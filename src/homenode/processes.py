@@ -6,9 +6,9 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
-from multiprocessing import active_children, get_context, parent_process
+from multiprocessing import active_children, forkserver, get_context, parent_process
 from multiprocessing.connection import wait
-from threading import Thread
+from threading import Thread, current_thread, main_thread
 from typing import Any, ParamSpec, TypeVar
 
 _Asked = ParamSpec("_Asked")
@@ -37,6 +37,7 @@ def processes(workers: int, *, preload: str) -> Iterator[Executor]:
     # A fork would take along threads that a progress bar or polars has.
     context = get_context("forkserver")
     context.set_forkserver_preload([preload])
+    _start_server()
     others = set(active_children())
     with _Processes(workers, mp_context=context, initializer=_begin_worker) as pool:
         try:
@@ -46,6 +47,17 @@ def processes(workers: int, *, preload: str) -> Iterator[Executor]:
             pool.shutdown(wait=False, cancel_futures=True)
             _end([child for child in active_children() if child not in others])
             raise
+
+
+def _start_server() -> None:
+    # Ctrl-C goes to all processes of a terminal: one that is just importing would show where.
+    if current_thread() is not main_thread():
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _end(children: list[Any]) -> None:

@@ -38,7 +38,7 @@ def run(arguments: list[str]) -> int:
     made = parser("policies", "List the policies and the facts.", examples=_EXAMPLES)
     made.add_argument("--check", metavar="P", help="say what this policy or order means")
     chosen = made.parse_args(arguments)
-    if chosen.check is not None and ("/" in chosen.check or chosen.check in HOST_POLICIES):
+    if chosen.check is not None and _is_of_hosts(chosen.check):
         return _check_pair(chosen.check, json=chosen.json)
     shown = [policy(chosen.check)] if chosen.check is not None else list(POLICIES.values())
     if chosen.json:
@@ -81,6 +81,15 @@ def run(arguments: list[str]) -> int:
         print(f"\n{_GRAMMAR}", end="")
         _print_host_policies()
     return ExitStatus.DONE
+
+
+def _is_of_hosts(text: str) -> bool:
+    first = text.removeprefix("-").partition(",")[0].partition("~")[0]
+    return (
+        "/" in text.partition("~")[0]
+        or first in HOST_POLICIES
+        or (first in HOST_FACTS and first not in FACTS)
+    )
 
 
 def _check_pair(text: str, *, json: bool) -> int:

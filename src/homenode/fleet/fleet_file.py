@@ -25,7 +25,7 @@ A hundred hosts of one kind in ten racks, and twenty older ones in another::
     rack = "old"                 # all in one rack; without either, each is in one of its own
 
 Hosts of the same name are numbered on from one table to the next, and so are their racks. Unknown
-keys are errors. A fleet has at most a million hosts.
+keys are errors. A fleet has at most 50,000 hosts.
 
 Huawei's file is ``pm_res.csv``, see `homenode.fleet.reading.huawei_hosts`, with racks from
 ``topology_provider.csv`` in the same folder, if that is there. It tells what is free on two
@@ -48,7 +48,8 @@ from homenode.formats import host_toml
 from homenode.formats.table import Table
 from homenode.host import Cpu, Host, Node
 
-MOST_HOSTS = 1_000_000
+MOST_HOSTS = 50_000
+"""A set of hosts is a number with a bit for each: the index of so many takes some 400 MiB."""
 LARGEST_BYTES = 64 << 20
 
 _FLEET = ("name", "overcommit", "hosts")

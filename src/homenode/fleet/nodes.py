@@ -105,7 +105,8 @@ class _OneNode:
         if place is None:
             return (1,)
         at = place.ats[0]
-        return (0, *self._known[at][self._fleet.states[self._fleet.first[host] + at]])
+        state = self._fleet.states[self._fleet.first[host] + at]
+        return (0, *(self._known[at].get(state) or self._learn(host, at, state)))
 
     def _learn(self, host: int, at: int, state: NodeState) -> tuple[Comparable, ...]:
         known = self._known[at]
@@ -214,9 +215,3 @@ def _restricted(problem: Problem, at: int) -> Problem:
         to_devices=tuple((row[at],) for row in problem.to_devices),
         scarce=Weights([problem.scarce.of[at]]),
     )
-
-
-def chosen_nodes(fleet: Fleet, place: Place) -> list[int]:
-    """Return the numbers of the nodes on their host, as that numbers them, part by part."""
-    ids = fleet.kinds[fleet.kind_of[place.host]].ids
-    return [ids[at] for at in place.ats]

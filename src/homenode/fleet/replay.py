@@ -121,7 +121,7 @@ class Replay:
                 last_ms = time_ms
             if event >= 0:
                 self._come(event)
-                if self._stay and self._refused > self._impossible:
+                if self._stay and self._first is not None:
                     break
             elif not self._stay:
                 self._go(~event)
@@ -173,8 +173,12 @@ class Replay:
         self._refused_of[name] = self._refused_of.get(name, 0) + 1
         if self._fewest[wanted] is None:
             self._impossible += 1
-        elif self._first is None:
+        elif self._first is None and not self._has_room(wanted):
             self._first = self._placed, self._gauge.read(0)
+
+    def _has_room(self, wanted: int) -> bool:
+        # Then it was its group that barred it.
+        return any(self.fleet.holders(one) for one in self._demands[wanted].alternatives)
 
     def _outcome(self, lasted_ms: int) -> Outcome:
         placed, locality = self._placed, self._locality

@@ -32,8 +32,16 @@ def _empty(hosts: float, result: CellResult) -> float:
     return 1 - hosts / result.hosts if result.hosts else 0.0
 
 
+def _of_all(bound: Callable[[CellResult], float]) -> Callable[[CellResult], float | None]:
+    # What it is a bound for is that all who come are there: not so where some were refused, or
+    # where a fleet was filled until the first refusal and never saw the others.
+    def found(result: CellResult) -> float | None:
+        return None if result.cell.stay or result.outcome.refused else bound(result)
+
+    return found
+
+
 def _unless_filled(bound: Callable[[CellResult], float]) -> Callable[[CellResult], float | None]:
-    # Filled until the first refusal, a fleet never saw most of what the bound is for.
     return lambda result: None if result.cell.stay else bound(result)
 
 
@@ -58,14 +66,14 @@ MEASURES: tuple[Measure, ...] = (
         lambda one: one.outcome.memory_first,
     ),
     Measure("touched", "hosts", "hosts that ever had a guest",
-            lambda one: one.outcome.touched, _unless_filled(lambda one: one.bounds.hosts)),
+            lambda one: one.outcome.touched, _of_all(lambda one: one.bounds.hosts)),
     Measure("hosts_most", "hosts", "the most hosts that had guests at one time",
-            lambda one: one.outcome.hosts_most, _unless_filled(lambda one: one.bounds.hosts)),
+            lambda one: one.outcome.hosts_most, _of_all(lambda one: one.bounds.hosts)),
     Measure("hosts_mean", "hosts", "hosts that had guests, mean over time",
-            lambda one: one.outcome.hosts_mean, _unless_filled(lambda one: one.bounds.hosts_mean)),
+            lambda one: one.outcome.hosts_mean, _of_all(lambda one: one.bounds.hosts_mean)),
     Measure("empty", "share", "of the hosts, that had no guest, mean over time",
             lambda one: _empty(one.outcome.hosts_mean, one),
-            _unless_filled(lambda one: _empty(one.bounds.hosts_mean, one))),
+            _of_all(lambda one: _empty(one.bounds.hosts_mean, one))),
     Measure("vcpus_packed", "share", "of the vcpus of hosts with guests, given away",
             _readings("vcpus_packed")),
     Measure("memory_packed", "share", "of the memory of hosts with guests, given away",

@@ -153,6 +153,8 @@ class Grid(NamedTuple):
 
 def digest_of(path: Path) -> str:
     """Return the SHA-256 of what is in a file; raises `HomenodeError` if it cannot be read."""
+    if path.exists() and not path.is_file():
+        raise HomenodeError(f"{path}: is no file", hint="it is read more than once: save it first")
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
