@@ -67,7 +67,7 @@ def _print_group(rows: Sequence[Row], measures: Sequence[Measure], shown: dict[s
     table.append(
         ["no better than", *(_bound(bounds[measure.name], measure) for measure in measures), ""]
     )
-    print_table(table, wrapped=["Policy"])
+    print_table(table, wrapped=())
     for row in rows:
         refused = _refused_of(row)
         if refused:
