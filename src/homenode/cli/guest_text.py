@@ -104,7 +104,8 @@ def print_table(rows: Sequence[Sequence[str]], *, wrapped: Collection[str]) -> N
         table.add_row(*map(Text, row))
     console = Console(color_system="auto" if colours else None)
     wide = console.options.update(width=_WIDEST)
-    console.width = max(console.width, Measurement.get(console, wide, table).minimum)
+    needed = Measurement.get(console, wide, table)
+    console.width = max(console.width, needed.minimum if wrapped else needed.maximum)
     console.print(table)
 
 
