@@ -17,14 +17,19 @@ from homenode.fleet import (
     fleet_policy,
     place,
 )
+from homenode.fleet import hosts as hosts_room
+from homenode.fleet import nodes as nodes_room
+from homenode.fleet import outlook as outlook_room
 from homenode.fleet.choosing import Chooser
 from homenode.fleet.demand import Part
 from homenode.fleet.groups import GROUP_RULES
+from homenode.fleet.live import fleet_of
 from homenode.fleet.measures import most_alike, room_for
 from homenode.fleet.parts import Parts
 from homenode.fleet.policies import DEFAULT
 from homenode.formats import host_toml
-from homenode.guest import GuestRequest, VirtualNode
+from homenode.guest import Guest, GuestRequest, MemoryByNode, Vcpu, VirtualNode
+from homenode.placement.view import View
 
 GIB = 1 << 20
 
@@ -362,3 +367,46 @@ def test_kinds_that_come_later_are_found_as_if_they_had_always_been_there():
             assert (found.host, found.ats) == (expected.host, expected.ats)
             late.take(found)
             early.take(expected)
+
+
+def test_guests_that_run_tell_what_room_is_to_be_kept():
+    wide, narrow = host(2, 4, 8), host(1, 4, 8)
+    cpus = wide.cpu_map
+    vcpus = tuple(Vcpu(at, cpus, cpus) for at in range(4))
+    memory = MemoryByNode({0: GIB, 1: GIB}, "test")
+    running = Guest("wide", vcpus, id=1, memory_kib=2 * GIB, memory_by_node=memory)
+    policy, small = fleet_policy("breaks_wide/best-fit"), GuestRequest("small", 1, GIB)
+    for guests, expected in (((), "a"), ((running,), "b")):
+        views = {"a": View(wide), "b": View(narrow), "c": View(wide, guests)}
+        assert place(fleet_of(views), small, policy).host == expected
+
+
+@settings(max_examples=40)
+@given(
+    st.lists(st.sampled_from(KINDS), min_size=1, max_size=4),
+    st.lists(st.tuples(requests(), st.integers(0, 9)), min_size=5, max_size=30),
+    st.sampled_from([*POLICIES, "preserve", "flat/best-fit", "breaks_scarce,vcpus/balanced"]),
+)
+def test_what_is_forgotten_is_found_out_again(kinds, asked, name):
+    hosts = [FleetHost(f"h{at}", kind) for at, kind in enumerate(kinds)]
+
+    def decided():
+        fleet, there, told = Fleet(hosts), [], []
+        chooser = Chooser(fleet, fleet_policy(name))
+        for request, leaving in asked:
+            if there and leaving < 5:
+                fleet.give(there.pop(leaving % len(there)))
+            found = chooser.choose(fleet.demand(request))
+            told.append(found and (found.host, found.ats))
+            if found is not None:
+                fleet.take(found)
+                there.append(found)
+        return told
+
+    expected = decided()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hosts_room, "MOST_STATES", 3)
+        patch.setattr(hosts_room, "LONGEST_LOG", 8)
+        patch.setattr(outlook_room, "MOST_STATES", 3)
+        patch.setattr(nodes_room, "MOST_KEPT", 2)
+        assert decided() == expected

@@ -100,9 +100,8 @@ class Fleet:
 
     `states` has the state of every node, `fits` the parts that fit there; `guests` how many are on
     a host, `used` the hosts that have any, `vcpus` and `kib` what is free there. `changes` counts
-    all changes, for `changed_since`; `followers` are kept for those who follow them. `demands` are
-    all that were ever asked for; `came` is how many guests were taken in, `counts` how many of each
-    kind.
+    all changes, for `changed_since`; `followers` are kept for those who follow them. `came` is how
+    many guests came, `counts` how many of each kind.
     """
 
     def __init__(self, hosts: Sequence[FleetHost], over_commit: OverCommit | None = None) -> None:
@@ -143,7 +142,6 @@ class Fleet:
         self.followers: dict[object, object] = {}
         self._groups: dict[str, Group] = {}
         self._demands: dict[GuestRequest, Demand] = {}
-        self.demands: list[Demand] = []
         self.counts: dict[Alternative, int] = {}
         self.came = 0
         self.changes = 0
@@ -163,7 +161,6 @@ class Fleet:
         known = self._demands.get(request)
         if known is None:
             known = self._demands[request] = demand_of(request, self.most_nodes)
-            self.demands.append(known)
         return known
 
     def holders(self, wanted: Alternative) -> int:
@@ -277,6 +274,14 @@ class Fleet:
             state.more.clear()
             if id(state) not in used:
                 del kind.states[key]
+
+    def count_in(self, request: GuestRequest) -> None:
+        """Count a guest that is there already, as `take` counts those that come."""
+        demand = self.demand(request)
+        wanted = next((one for one in demand.alternatives if self.holders(one)), None)
+        wanted = wanted or demand.alternatives[0]
+        self.counts[wanted] = self.counts.get(wanted, 0) + 1
+        self.came += 1
 
     # -- groups --
 

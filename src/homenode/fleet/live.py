@@ -10,7 +10,7 @@ from fractions import Fraction
 from homenode.bitmap import NodeMap
 from homenode.fleet.demand import Alternative, Part
 from homenode.fleet.hosts import Fleet, FleetHost, OverCommit
-from homenode.guest import GuestRequest
+from homenode.guest import Guest, GuestRequest
 from homenode.placement.view import View
 
 
@@ -22,14 +22,30 @@ def fleet_of(
 ) -> Fleet:
     """Return the hosts seen in `views`, by name, in that order.
 
-    Without `over_commit` any number of vcpus may share a cpu, as on a single host.
+    Without `over_commit` any number of vcpus may share a cpu, as on a single host. Guests that run
+    tell what kinds of them are to be expected.
     """
     over_commit = over_commit or OverCommit(vcpus=None, memory=Fraction(1))
     hosts = [
         FleetHost(name, view.host, (racks or {}).get(name), view, _guests(view), _used(view))
         for name, view in views.items()
     ]
-    return Fleet(hosts, over_commit)
+    fleet = Fleet(hosts, over_commit)
+    for view in views.values():
+        for guest in view.guests:
+            request = _as_it_came(view, guest)
+            if request is not None:
+                fleet.count_in(request)
+    return fleet
+
+
+def _as_it_came(view: View, guest: Guest) -> GuestRequest | None:
+    # What runs tells what is to be expected; None of dom0 and of what is not known.
+    if guest.is_control or not guest.vcpus or not guest.memory_kib:
+        return None
+    nodes = view.nodes_of_guest(guest) or NodeMap()
+    count = max(1, min(len(nodes), len(guest.vcpus)))
+    return GuestRequest("seen", len(guest.vcpus), guest.memory_kib, node_count=count)
 
 
 def _guests(view: View) -> int:
