@@ -44,8 +44,9 @@ default. Hosts: {hosts}. Nodes: {nodes}.
 A dataset is a folder of Parquet files, one for each replay, with all parameters in it. What it has
 is not computed again: an interrupted sweep goes on where it was.
 
---json prints {{"version": 1, "homenode", "rows": [{{"trace", "fleet", "policy", "host_order",
-"node_order", "seeds": [int], "guests", "hosts", "synthetic": [sentence],
+--json prints {{"version": 1, "homenode", "rows": [{{"trace", "trace_file", "fleet",
+"fleet_file", "policy", "host_order", "node_order", "seeds": [int], "guests", "hosts",
+"synthetic": [sentence],
 "values": {{NAME: {{"mean", "margin"}}}}, "bounds": {{NAME: number}},
 "refused_of": {{KIND: guests}}, "over_time": [{{"time_ms", "guests", "hosts", "hosts_least", ...}}]
 }}]}}; docs/replay.md has the names and what they mean.

@@ -120,7 +120,9 @@ def _row_document(row: Row) -> dict[str, object]:
     least = () if first.cell.stay else first.bounds.hosts_over_time
     return {
         "trace": row.trace,
+        "trace_file": str(first.cell.trace),
         "fleet": row.fleet,
+        "fleet_file": str(first.cell.fleet),
         "policy": row.policy,
         "host_order": [str(term) for term in policy.host.terms],
         "node_order": [str(term) for term in policy.node.terms],
