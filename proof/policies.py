@@ -24,13 +24,14 @@ from homenode.fleet import Fleet, fleet_policy
 from homenode.fleet.bounds import bounds
 from homenode.fleet.choosing import Chooser
 from homenode.fleet.demand import Alternative
-from homenode.fleet.fleet_file import FleetPlan, read_fleet
+from homenode.fleet.fleet_file import FleetPlan
 from homenode.fleet.hosts import Place
 from homenode.fleet.nodes import Nodes
 from homenode.fleet.policies import DEFAULT
 from homenode.fleet.reading.recognising import read_trace
 from homenode.fleet.reading.rules import Rules
 from homenode.fleet.replay import Outcome, Replay
+from homenode.fleet.sweep import plan_of
 from homenode.fleet.trace import Trace
 
 SETS = ("c1", "c2", "c3", "c4", "c5")
@@ -103,11 +104,7 @@ def folder() -> Path | None:
 
 def fleet_plan(where: Path) -> FleetPlan:
     """Return the hosts."""
-
-    def no_other(path: str) -> None:
-        raise AssertionError(path)
-
-    return read_fleet(where / "pm_res.csv", host_of=no_other)  # type: ignore[arg-type]
+    return plan_of(where / "pm_res.csv")[0]
 
 
 def replayed(

@@ -22,11 +22,12 @@ from homenode.bitmap import CpuMap, NodeMap
 from homenode.estimate import estimate
 from homenode.fleet import Fleet, fleet_policy
 from homenode.fleet.choosing import Chooser
-from homenode.fleet.fleet_file import FleetPlan, read_fleet
+from homenode.fleet.fleet_file import FleetPlan
 from homenode.fleet.hosts import Place
 from homenode.fleet.reading.recognising import read_trace
 from homenode.fleet.reading.rules import Rules
 from homenode.fleet.replay import Replay
+from homenode.fleet.sweep import plan_of
 from homenode.guest import Guest, MemoryByNode, Vcpu
 from homenode.simulation.live import scenario_of
 from homenode.simulation.run import run
@@ -127,10 +128,7 @@ def main() -> int:
         print("HOMENODE_DATA names no folder: there is nothing to replay")
         return 2
 
-    def no_other(path: str) -> None:
-        raise AssertionError(path)
-
-    plan = read_fleet(FLEET, host_of=no_other)  # type: ignore[arg-type]
+    plan = plan_of(FLEET)[0]
     path = Path(data) / "traces/azure-v1/azure_v1_test.csv.gz"
     print(f"{'policy':<20} {'vcpus for a cpu':>16} {'work done':>16} {'local':>16}")
     for name in POLICIES:

@@ -248,8 +248,8 @@ def _add_fleet(made: "ArgumentParser") -> None:
     many.add_argument(
         "--host-policy",
         metavar="P",
-        help="which of the hosts that can hold it: first, pack, spread, flat, or an order of facts"
-        " (default: see homenode policies)",
+        help="which of the hosts that can hold it: first, pack, spread, preserve, flat, or an order"
+        " of facts (default: preserve; see homenode policies)",
     )
     many.add_argument(
         "--with",

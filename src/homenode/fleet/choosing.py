@@ -12,9 +12,6 @@ from homenode.fleet.policies import HOST_FACTS, WASTES, FleetPolicy, HostFact, O
 from homenode.fleet.ranking import Comparison, Ranking
 from homenode.placement.policies import Term
 
-_LEARNING = (WASTES, "breaks_wide", "breaks_scarce")
-"""Facts that hang on what came so far."""
-
 
 class Chooser:
     """One policy on one fleet; it follows the changes of the fleet by itself.
@@ -29,7 +26,7 @@ class Chooser:
         self._shared: dict[Term, _Narrowing] = {}
         self._orders: dict[Alternative, _Order] = {}
         self._beginners: dict[Alternative, _Order] = {}
-        learns = any(term.fact in _LEARNING for term in policy.host.terms)
+        learns = any(HOST_FACTS[term.fact].is_learned for term in policy.host.terms)
         self._outlook = outlook_of(fleet) if learns else None
         self._is_thrifty = any(term.fact == WASTES and term.sign > 0 for term in policy.host.terms)
         self._epoch = 0
@@ -99,9 +96,8 @@ class Chooser:
 
     def _term(self, term: Term, wanted: Alternative) -> "_Term":
         fact = HOST_FACTS[term.fact]
-        if fact.of_place is not None and term.sign > 0:
-            return _Term(fact, self._narrowing(term, fact, wanted), fact.of_place)
-        return _Term(fact, self._narrowing(term, fact, wanted), None)
+        costly = fact.of_place if term.sign > 0 else None
+        return _Term(fact, self._narrowing(term, fact, wanted), costly)
 
     def _narrowing(self, term: Term, fact: HostFact, wanted: Alternative) -> "_Narrowing":
         fleet, nodes = self.fleet, self.nodes

@@ -24,7 +24,7 @@ class Membership(NamedTuple):
 class Group:
     """Where the members of one group are; hosts are bits of an int, as in `Fleet`."""
 
-    __slots__ = ("_domains", "_hosts", "_rack_of", "_racks", "rule")
+    __slots__ = ("_domains", "_hosts", "_rack_of", "_racks", "_taken", "rule")
 
     def __init__(self, rule: GroupRule, rack_of: list[int], racks: dict[int, int]) -> None:
         """Begin an empty group; `rack_of` has the rack of each host, `racks` the hosts of each."""
@@ -32,6 +32,7 @@ class Group:
         self._rack_of = rack_of
         self._racks = racks
         self._hosts: dict[int, int] = {}
+        self._taken = 0
         self._domains: dict[tuple[int, str], int] = {}
 
     def allowed(self, domain: str, everywhere: int) -> int:
@@ -42,12 +43,9 @@ class Group:
                 if other != domain:
                     barred |= self._racks[rack]
             return everywhere & ~barred
-        taken = 0
-        for host in self._hosts:
-            taken |= 1 << host
         if self.rule == "anti-affinity":
-            return everywhere & ~taken
-        return everywhere & taken if taken else everywhere
+            return everywhere & ~self._taken
+        return everywhere & self._taken if self._taken else everywhere
 
     @property
     def begins_together(self) -> bool:
@@ -57,12 +55,15 @@ class Group:
     def join(self, host: int, domain: str) -> None:
         """Count a member on `host`."""
         self._hosts[host] = self._hosts.get(host, 0) + 1
+        self._taken |= 1 << host
         place = self._rack_of[host], domain
         self._domains[place] = self._domains.get(place, 0) + 1
 
     def leave(self, host: int, domain: str) -> None:
         """Count it no more."""
         _less(self._hosts, host)
+        if host not in self._hosts:
+            self._taken ^= 1 << host
         _less(self._domains, (self._rack_of[host], domain))
 
 

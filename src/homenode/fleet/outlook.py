@@ -13,7 +13,7 @@ have as much memory with them as guests want for one in the mean, over all that 
 from collections.abc import Iterable, Sequence
 
 from homenode.fleet.demand import Alternative, Part
-from homenode.fleet.hosts import Fleet, NodeState, Place
+from homenode.fleet.hosts import MOST_STATES, Fleet, NodeState, Place
 from homenode.fleet.measures import most_alike
 
 SCARCE = 2
@@ -46,6 +46,8 @@ class _Kind:
             known = 0
             if vcpus <= state.kind.cpus:
                 known = max(0, min(state.vcpus // vcpus, state.kib // kib))
+            if len(self._fits) >= MOST_STATES:
+                self._fits.clear()
             self._fits[state] = known
         return known
 
@@ -58,6 +60,8 @@ class _Kind:
             return min(own)
         known = self._alike.get(own)
         if known is None:
+            if len(self._alike) >= MOST_STATES:
+                self._alike.clear()
             known = self._alike[own] = most_alike(own, self.nodes)
         return known
 
@@ -114,6 +118,8 @@ class _Rooms:
         own = self._fleet.parts.usable(state.vcpus, state.kib)
         for at, kind in enumerate(self._single, 1):
             own += kind.fit(state) << at * _LANE
+        if len(self._lanes) >= MOST_STATES:
+            self._lanes.clear()
         self._lanes[state] = own
         return own
 
@@ -143,7 +149,7 @@ class Outlook:
         self._fleet = fleet
         self._look_at_mean = 1
         self._kinds: dict[_Key, _Kind] = {}
-        self._known = 0
+        self._counted = 0
         self._is_rounded = False
         self._as_hard: dict[_Kind, list[_Key]] = {}
         self._wide: list[_Kind] = []
@@ -159,7 +165,7 @@ class Outlook:
             # Every eighth more; what was known of all hosts is lost when it changes.
             self._look_at_mean = fleet.came * 9 // 8 + 1
             self._learn_mean()
-        if len(fleet.counts) != self._known:
+        if len(fleet.counts) != self._counted:
             self._learn_kinds()
         if fleet.changes >= self._look_at_rooms:
             self._look_at_rooms = fleet.changes + max(1, fleet.count // _CHANGES)
@@ -178,7 +184,7 @@ class Outlook:
 
     def _learn_kinds(self) -> None:
         counts = self._fleet.counts
-        self._known = len(counts)
+        self._counted = len(counts)
         keys = {self._key(wanted) for wanted in counts}
         if len(keys) > _MOST_KINDS and not self._is_rounded:
             self._is_rounded = True

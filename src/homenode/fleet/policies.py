@@ -56,6 +56,11 @@ class HostFact(NamedTuple):
     is_number: bool = True
     of_beginners: bool = False
 
+    @property
+    def is_learned(self) -> bool:
+        """Whether it hangs on what came so far."""
+        return self.of_place is not None or self.name == WASTES
+
 
 def _guests(fleet: Fleet, _wanted: Alternative, _nodes: Nodes) -> Value:
     return fleet.guests.__getitem__
@@ -138,7 +143,6 @@ class HostPolicy(NamedTuple):
     name: str
     terms: tuple[Term, ...]
     purpose: str = "an order of your own"
-    aliases: tuple[str, ...] = ()
 
     @property
     def order(self) -> str:

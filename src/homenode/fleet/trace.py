@@ -38,8 +38,3 @@ class Trace(NamedTuple):
     def guests(self) -> int:
         """How many guests come."""
         return len(self.wanted)
-
-    @property
-    def has_departures(self) -> bool:
-        """Whether anybody ever goes."""
-        return len(self.events) > len(self.wanted)
