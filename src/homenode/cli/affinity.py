@@ -1,6 +1,7 @@
 """``homenode affinity``: show or change the node affinity of a guest, on-line."""
 
 import sys
+from argparse import ArgumentParser
 from typing import TYPE_CHECKING
 
 from homenode.affinity import Change, Kind, apply, change, opened
@@ -25,7 +26,7 @@ from homenode.guest import Guest
 from homenode.units import parse_memory_kib
 
 if TYPE_CHECKING:
-    from argparse import ArgumentParser, Namespace
+    from argparse import Namespace
     from collections.abc import Callable
 
     from rich.progress import Progress, TaskID
@@ -60,7 +61,7 @@ created with, and libvirt its file. The document: {"version": 1, "dry_run": bool
 
 def run(arguments: list[str]) -> int:
     """Run the verb."""
-    chosen = _parser().parse_args(arguments)
+    chosen = options().parse_args(arguments)
     _refuse_nonsense(chosen)
     driver = connect(chosen.connect)
     seen = driver.snapshot()
@@ -100,7 +101,8 @@ def run(arguments: list[str]) -> int:
     return ExitStatus.DONE
 
 
-def _parser() -> "ArgumentParser":
+def options() -> ArgumentParser:
+    """Return the parser of the verb."""
     made = parser("affinity", "Show or change a guest's node affinity.", examples=_EXAMPLES)
     add_connection(made)
     kind = made.add_mutually_exclusive_group()

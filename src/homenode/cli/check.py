@@ -1,5 +1,7 @@
 """``homenode check``: is every guest as it should be? Changes nothing, and suits cron."""
 
+from argparse import ArgumentParser
+
 from homenode.checking import Finding, check
 from homenode.cli.common import add_connection, parser, print_json
 from homenode.cli.looking import add_looking, look
@@ -21,14 +23,19 @@ could hold the guest, and with --sample busy guests that run elsewhere. The docu
 """
 
 
-def run(arguments: list[str]) -> int:
-    """Run the verb."""
+def options() -> ArgumentParser:
+    """Return the parser of the verb."""
     made = parser(
         "check", "Tell which guests are not as they should be, and why.", examples=_EXAMPLES
     )
     add_connection(made)
     add_looking(made, sample_s=0.0)
-    chosen = made.parse_args(arguments)
+    return made
+
+
+def run(arguments: list[str]) -> int:
+    """Run the verb."""
+    chosen = options().parse_args(arguments)
     driver, seen, ran = look(chosen)
     found = check(
         seen, residency=ran or None, share_rule=driver.share_rule, abilities=driver.abilities

@@ -1,5 +1,7 @@
 """``homenode claims``: the memory that is promised and not yet seen."""
 
+from argparse import ArgumentParser
+
 from homenode.claims import Claim, outstanding_kib
 from homenode.cli.common import add_connection, connect, parser, print_json
 from homenode.cli.guest_text import memory_document, memory_text, print_table
@@ -23,11 +25,16 @@ weighs only while the guest has less. A pending claim ends when its guest is the
 _HEADINGS = ("Name", "State", "Claimed", "Not yet seen", "Expires", "UUID")
 
 
-def run(arguments: list[str]) -> int:
-    """Run the verb."""
+def options() -> ArgumentParser:
+    """Return the parser of the verb."""
     made = parser("claims", "Show the memory that is promised to guests.", examples=_EXAMPLES)
     add_connection(made)
-    chosen = made.parse_args(arguments)
+    return made
+
+
+def run(arguments: list[str]) -> int:
+    """Run the verb."""
+    chosen = options().parse_args(arguments)
     driver = connect(chosen.connect)
     ledger = driver.ledger
     if ledger is None:

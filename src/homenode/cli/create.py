@@ -1,5 +1,6 @@
 """``homenode create``: decide, claim, create the guest there, and look where it went."""
 
+from argparse import ArgumentParser
 from typing import TYPE_CHECKING
 
 from homenode.arrival import landed
@@ -48,8 +49,8 @@ _JOBS = 4
 """xl lets one guest at a time have its memory, so more would only wait."""
 
 
-def run(arguments: list[str]) -> int:
-    """Run the verb."""
+def options() -> ArgumentParser:
+    """Return the parser of the verb."""
     made = parser(
         "create", "Create guests where the policy puts them, and look.", examples=_EXAMPLES
     )
@@ -74,7 +75,12 @@ def run(arguments: list[str]) -> int:
     made.add_argument(
         "files", nargs="+", metavar="FILE", help="guest config in xl's syntax, or XML"
     )
-    chosen = made.parse_args(arguments)
+    return made
+
+
+def run(arguments: list[str]) -> int:
+    """Run the verb."""
+    chosen = options().parse_args(arguments)
     if not 1 <= chosen.jobs <= _MOST_JOBS:
         raise HomenodeError(f"--jobs {chosen.jobs}", hint=f"1 to {_MOST_JOBS} are possible")
     end_as_interrupted()

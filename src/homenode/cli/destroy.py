@@ -1,5 +1,7 @@
 """``homenode destroy``: stop guests at once."""
 
+from argparse import ArgumentParser
+
 from homenode.cli.common import (
     add_connection,
     connect,
@@ -22,13 +24,18 @@ The document: {"version": 1, "dry_run": bool, "destroyed": [guest as of homenode
 """
 
 
-def run(arguments: list[str]) -> int:
-    """Run the verb."""
+def options() -> ArgumentParser:
+    """Return the parser of the verb."""
     made = parser("destroy", "Stop guests at once; their memory is free then.", examples=_EXAMPLES)
     add_connection(made)
     made.add_argument("--dry-run", action="store_true", help="only say what would be stopped")
     made.add_argument("names", nargs="+", metavar="NAME", help="the name of a guest")
-    chosen = made.parse_args(arguments)
+    return made
+
+
+def run(arguments: list[str]) -> int:
+    """Run the verb."""
+    chosen = options().parse_args(arguments)
     end_as_interrupted()
     driver = connect(chosen.connect)
     seen = driver.snapshot("guests")

@@ -1,5 +1,7 @@
 """``homenode doctor``: what about a host works against placement, and what to do about it."""
 
+from argparse import ArgumentParser
+
 from homenode.cli.common import add_connection, connect, parser, print_json
 from homenode.doctor import Finding, Patient, examine
 from homenode.drivers.base import Driver
@@ -22,12 +24,17 @@ _MARKS = {"mend": "!", "know": "i", "unknown": "?", "fine": "+"}
 _HERE = ("local:", "qemu:///", "xen:///")
 
 
-def run(arguments: list[str]) -> int:
-    """Run the verb."""
+def options() -> ArgumentParser:
+    """Return the parser of the verb."""
     made = parser("doctor", "Tell what works against placement on a host.", examples=_EXAMPLES)
     add_connection(made)
     made.add_argument("--all", action="store_true", help="also what is fine")
-    chosen = made.parse_args(arguments)
+    return made
+
+
+def run(arguments: list[str]) -> int:
+    """Run the verb."""
+    chosen = options().parse_args(arguments)
     found = examine(_patient(connect(chosen.connect or _this_machine())))
     if chosen.json:
         print_json({"version": 1, "findings": [finding._asdict() for finding in found]})

@@ -1,13 +1,14 @@
 """``homenode explain``: tell why a guest goes where it goes, or is where it is, or why nowhere."""
 
 import os
+from argparse import ArgumentParser
 from time import monotonic
 
 from homenode.checking import as_request, check
 from homenode.cli.check import finding_lines
 from homenode.cli.common import add_connection, connect, name_of, parser, print_json
 from homenode.cli.guest_text import guest_document, memory_text, node_words
-from homenode.cli.place import decide
+from homenode.cli.place import decide, deciding
 from homenode.drawing import name_text
 from homenode.drivers.base import Driver, Snapshot
 from homenode.errors import ExitStatus, HomenodeError
@@ -24,6 +25,11 @@ default policy would put one of its size now, if it were not there. The document
 "guest": as of homenode list, "findings": as of homenode check, "now": {"fits": bool, "nodes":
 [node], "reason"}, "stays": bool}
 """
+
+
+def options() -> ArgumentParser:
+    """Return the parser of the verb, for configs; a guest that runs has a NAME instead of FILE."""
+    return deciding("explain", explaining=True)
 
 
 def run(arguments: list[str]) -> int:

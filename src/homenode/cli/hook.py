@@ -4,7 +4,7 @@ import sys
 
 from homenode.errors import ExitStatus
 
-_HELP = """\
+HELP = """\
 usage: homenode hook libvirt GUEST OPERATION SUBOPERATION [EXTRA] <XML
 
 Is called by libvirt, once there is a file /etc/libvirt/hooks/qemu.d/homenode (mode 755) with
@@ -29,7 +29,7 @@ DEADLINE_S = 15.0
 def run(arguments: list[str]) -> int:
     """Run the verb."""
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(_HELP, end="")
+        print(HELP, end="")
         return ExitStatus.DONE if arguments else ExitStatus.BAD_INPUT
     if arguments[0] == "libvirt":
         _called(arguments[1:])

@@ -4,11 +4,12 @@ import gc
 import json
 import sys
 import time
+from argparse import ArgumentParser
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from homenode.cli.common import connect, end_as_interrupted, parser
+from homenode.cli.common import add_connection, connect, end_as_interrupted, parser
 from homenode.errors import ExitStatus, HomenodeError, HypervisorError
 
 if TYPE_CHECKING:
@@ -49,6 +50,25 @@ _ROUNDS_OF_COST = 12
 """Over so many rounds the cost of one is averaged."""
 
 
+def options() -> ArgumentParser:
+    """Return the parser of the verb."""
+    made = parser("keep", "Keep guests at home while it has room.", examples=_EXAMPLES)
+    add_connection(made)
+    made.add_argument("--once", action="store_true", help="decide once, with --dry-run")
+    made.add_argument("--dry-run", action="store_true", help="say what it would do, and do nothing")
+    made.add_argument(
+        "--release", action="store_true", help="give back all masks that a keeper has left, and end"
+    )
+    made.add_argument("--settings", action="store_true", help="print all settings, and end")
+    made.add_argument(
+        "--config", metavar="FILE", help="settings (default: /etc/homenode/homenode.toml)"
+    )
+    made.add_argument(
+        "--metrics", metavar="FILE", help="a text file for node_exporter, written now and then"
+    )
+    return made
+
+
 def run(arguments: list[str]) -> int:
     """Run the verb."""
     gc.enable()  # it lives for long
@@ -72,23 +92,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _chosen(arguments: list[str]) -> "Namespace":
-    from homenode.cli.common import add_connection  # noqa: PLC0415 - with the parser
-
-    made = parser("keep", "Keep guests at home while it has room.", examples=_EXAMPLES)
-    add_connection(made)
-    made.add_argument("--once", action="store_true", help="decide once, with --dry-run")
-    made.add_argument("--dry-run", action="store_true", help="say what it would do, and do nothing")
-    made.add_argument(
-        "--release", action="store_true", help="give back all masks that a keeper has left, and end"
-    )
-    made.add_argument("--settings", action="store_true", help="print all settings, and end")
-    made.add_argument(
-        "--config", metavar="FILE", help="settings (default: /etc/homenode/homenode.toml)"
-    )
-    made.add_argument(
-        "--metrics", metavar="FILE", help="a text file for node_exporter, written now and then"
-    )
-    chosen = made.parse_args(arguments)
+    chosen = options().parse_args(arguments)
     if chosen.once and not chosen.dry_run:
         raise HomenodeError(
             "--once goes with --dry-run: a keeper that ends gives all masks back",

@@ -1,6 +1,7 @@
 """``homenode list``: the guests of a host, where they are, and where they run."""
 
 import time
+from argparse import ArgumentParser
 
 from homenode.bitmap import CpuMap
 from homenode.cli.common import add_connection, parser, print_json
@@ -44,12 +45,17 @@ _HEADINGS = (
 _RECENT_S = 60.0
 
 
-def run(arguments: list[str]) -> int:
-    """Run the verb."""
+def options() -> ArgumentParser:
+    """Return the parser of the verb."""
     made = parser("list", "List the guests of a host and where they are.", examples=_EXAMPLES)
     add_connection(made)
     add_looking(made, sample_s=SAMPLE_S)
-    chosen = made.parse_args(arguments)
+    return made
+
+
+def run(arguments: list[str]) -> int:
+    """Run the verb."""
+    chosen = options().parse_args(arguments)
     _, seen, ran = look(chosen)
     if chosen.json:
         print_json(

@@ -7,7 +7,7 @@ anything goes wrong: a guest whose question is not answered does not start.
 import os
 import sys
 
-_HELP = """\
+HELP = """\
 usage: homenode-numad -w VCPUS[:MIB]
 
 Answers as `numad -w` does: the nodes on which a guest of so many vcpus and MiB should be started,
@@ -49,7 +49,7 @@ _NODES = "/sys/devices/system/node"
 def run(arguments: list[str]) -> int:
     """Run the verb; its exit status is 0 whatever happens, but for a mistake in its options."""
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(_HELP, end="")
+        print(HELP, end="")
         return 0 if arguments else 2
     if arguments[0] in ("-V", "--version"):
         from homenode import __version__  # noqa: PLC0415 - only here

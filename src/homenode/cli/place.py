@@ -2,6 +2,7 @@
 
 import sys
 import time
+from argparse import ArgumentParser
 from typing import TYPE_CHECKING, NamedTuple
 
 from homenode.asking import Asked, ask, handed_over, remarks
@@ -33,7 +34,7 @@ from homenode.placement.decision import Decision, Warned
 from homenode.placement.view import View
 
 if TYPE_CHECKING:
-    from argparse import ArgumentParser, Namespace
+    from argparse import Namespace
     from collections.abc import Sequence
     from typing import TextIO
 
@@ -70,6 +71,11 @@ above, or null}. docs/json.md tells what the keys mean.
 """
 
 
+def options() -> ArgumentParser:
+    """Return the parser of the verb."""
+    return deciding("place", explaining=False)
+
+
 def run(arguments: list[str]) -> int:
     """Run the verb."""
     return decide(arguments, "place", explaining=False)
@@ -87,7 +93,7 @@ class _Decided(NamedTuple):
 
 def decide(arguments: list[str], verb: str, *, explaining: bool) -> int:
     """Decide on the guests of the command line; `explaining` tells why, too."""
-    chosen = _parser(verb, explaining=explaining).parse_args(arguments)
+    chosen = deciding(verb, explaining=explaining).parse_args(arguments)
     _refuse_mixed_output(chosen)
     uris = chosen.connect or [default_uri()] if not explaining else [chosen.connect]
     if len(uris) > 1:
@@ -199,7 +205,8 @@ def _refuse_options_of_several(chosen: "Namespace") -> None:
             raise HomenodeError(f"{option} is for several hosts", hint="name each: -c URI -c URI")
 
 
-def _parser(verb: str, *, explaining: bool) -> "ArgumentParser":
+def deciding(verb: str, *, explaining: bool) -> ArgumentParser:
+    """Return the parser of a verb that decides on guests' files; `explaining` tells why, too."""
     purpose = (
         "Tell why guests go where they go. Nothing is changed."
         if explaining
@@ -243,7 +250,7 @@ def _parser(verb: str, *, explaining: bool) -> "ArgumentParser":
     return made
 
 
-def _add_fleet(made: "ArgumentParser") -> None:
+def _add_fleet(made: ArgumentParser) -> None:
     many = made.add_argument_group("of several hosts (-c URI -c URI)")
     many.add_argument(
         "--host-policy",

@@ -1,5 +1,7 @@
 """``homenode policies``: list the policies and the facts they are made of."""
 
+from argparse import ArgumentParser
+
 from homenode.cli.common import parser, print_json
 from homenode.errors import ExitStatus
 from homenode.fleet.policies import DEFAULT as HOST_DEFAULT
@@ -33,11 +35,16 @@ be before either of them.
 """
 
 
-def run(arguments: list[str]) -> int:
-    """Run the verb."""
+def options() -> ArgumentParser:
+    """Return the parser of the verb."""
     made = parser("policies", "List the policies and the facts.", examples=_EXAMPLES)
     made.add_argument("--check", metavar="P", help="say what this policy or order means")
-    chosen = made.parse_args(arguments)
+    return made
+
+
+def run(arguments: list[str]) -> int:
+    """Run the verb."""
+    chosen = options().parse_args(arguments)
     if chosen.check is not None and _is_of_hosts(chosen.check):
         return _check_pair(chosen.check, json=chosen.json)
     shown = [policy(chosen.check)] if chosen.check is not None else list(POLICIES.values())

@@ -1,9 +1,9 @@
 """``homenode replay``: what each policy would have made of a trace of arrivals on a fleet."""
 
-import argparse
 import os
 import re
 import sys
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -55,7 +55,7 @@ is not computed again: an interrupted sweep goes on where it was.
 
 def run(arguments: list[str]) -> int:
     """Run the verb."""
-    asked = _options().parse_args(arguments)
+    asked = options().parse_args(arguments)
     if asked.save:
         return _save(asked)
     if not asked.fleet:
@@ -66,7 +66,7 @@ def run(arguments: list[str]) -> int:
     return ExitStatus.DONE
 
 
-def _replay(grid: "Grid", asked: argparse.Namespace) -> None:
+def _replay(grid: "Grid", asked: Namespace) -> None:
     from homenode.cli import replay_report  # noqa: PLC0415 - it draws
     from homenode.fleet.executors import executor  # noqa: PLC0415 - what reads and computes
     from homenode.fleet.sweep import sweep  # noqa: PLC0415 - the same
@@ -95,7 +95,7 @@ def _replay(grid: "Grid", asked: argparse.Namespace) -> None:
             print(f"\npictures: {asked.pictures}")
 
 
-def _save(asked: argparse.Namespace) -> int:
+def _save(asked: Namespace) -> int:
     from homenode.fleet.reading.own import write_trace  # noqa: PLC0415 - needs polars
     from homenode.fleet.reading.recognising import read_trace  # noqa: PLC0415 - the same
 
@@ -109,7 +109,7 @@ def _save(asked: argparse.Namespace) -> int:
     return ExitStatus.DONE
 
 
-def _grid(asked: argparse.Namespace) -> "Grid":
+def _grid(asked: Namespace) -> "Grid":
     from homenode.fleet.sweep import Grid  # noqa: PLC0415 - it reads and computes
 
     if asked.seeds > _MOST_SEEDS:
@@ -140,7 +140,7 @@ def _policies(text: str) -> list[str]:
 _NODE_WORDS = {name for policy in POLICIES.values() for name in (policy.name, *policy.aliases)}
 
 
-def _rules(asked: argparse.Namespace) -> Rules:
+def _rules(asked: Namespace) -> Rules:
     return Rules(
         seed=1,
         wide=None if asked.wide is None else _wide(asked.wide),
@@ -195,7 +195,8 @@ def _progress() -> Iterator["Progress | None"]:
         yield told
 
 
-def _options() -> argparse.ArgumentParser:
+def options() -> ArgumentParser:
+    """Return the parser of the verb."""
     made = parser(
         "replay",
         "Replay a trace of arrivals on a fleet, by several policies, and compare what came of it.",
@@ -250,7 +251,7 @@ def _options() -> argparse.ArgumentParser:
     return made
 
 
-def _add_rules(made: argparse.ArgumentParser) -> None:
+def _add_rules(made: ArgumentParser) -> None:
     rules = made.add_argument_group(
         "what the trace does not say, or says and is not wanted (the result tells)"
     )
@@ -273,5 +274,5 @@ def _add_rules(made: argparse.ArgumentParser) -> None:
 
 def _count(text: str) -> int:
     if not (text.isascii() and text.isdecimal()) or not 1 <= int(text[:10]) <= _MOST:
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} is no number from 1")
+        raise ArgumentTypeError(f"{text[:40]!r} is no number from 1")
     return int(text)

@@ -1,9 +1,9 @@
 """``homenode simulate``: what guests would get done, by scheduler, affinity and placement."""
 
-import argparse
 import os
 import sys
 import time
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,7 +60,7 @@ _LONGEST_NS = LATEST_NS // 2
 
 def run(arguments: list[str]) -> int:
     """Run the verb."""
-    asked = _options().parse_args(arguments)
+    asked = options().parse_args(arguments)
     if asked.list:
         _print_known(asked)
         return ExitStatus.DONE
@@ -80,7 +80,8 @@ def run(arguments: list[str]) -> int:
     return ExitStatus.DONE
 
 
-def _options() -> argparse.ArgumentParser:
+def options() -> ArgumentParser:
+    """Return the parser of the verb."""
     made = parser(
         "simulate",
         "Simulate a host, its guests and Xen's schedulers, and compare.",
@@ -120,7 +121,7 @@ def _options() -> argparse.ArgumentParser:
 
 def _count(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= _MOST_FROM_COMMAND:
-        raise argparse.ArgumentTypeError(f"not a number from 1 to {_MOST_FROM_COMMAND}: {text!r}")
+        raise ArgumentTypeError(f"not a number from 1 to {_MOST_FROM_COMMAND}: {text!r}")
     return int(text)
 
 
@@ -130,11 +131,11 @@ def _share(text: str) -> float:
     except ValueError:
         share = -1.0
     if not 0 <= share <= 1:
-        raise argparse.ArgumentTypeError(f"not a share from 0 to 1: {text!r}")
+        raise ArgumentTypeError(f"not a share from 0 to 1: {text!r}")
     return share
 
 
-def _scenario(asked: argparse.Namespace) -> Scenario:
+def _scenario(asked: Namespace) -> Scenario:
     if asked.now and asked.scenario:
         raise HomenodeError("either a scenario or --now", hint="see homenode simulate --help")
     if not asked.now and not asked.scenario:
@@ -153,7 +154,7 @@ def _scenario(asked: argparse.Namespace) -> Scenario:
     return scenario
 
 
-def _from_file(asked: argparse.Namespace) -> Scenario:
+def _from_file(asked: Namespace) -> Scenario:
     path = asked.scenario
     source = "standard input" if path == "-" else path
 
@@ -168,7 +169,7 @@ def _from_file(asked: argparse.Namespace) -> Scenario:
     return scenario_file.parse(read_text(path), source=source, host_of=host_of)
 
 
-def _from_host(asked: argparse.Namespace) -> Scenario:
+def _from_host(asked: Namespace) -> Scenario:
     driver = connect(asked.connect)
     snapshot = driver.snapshot()
     before: Sequence[Guest] = snapshot.guests
@@ -238,7 +239,7 @@ def _progress(runs: int) -> Iterator[Callable[[int, int], None] | None]:
         yield lambda done, _total: bar.update(task, completed=done)
 
 
-def _report(compared: "Comparison", asked: argparse.Namespace) -> None:
+def _report(compared: "Comparison", asked: Namespace) -> None:
     from homenode.cli import simulate_report  # noqa: PLC0415 - after the work is done
 
     if asked.csv:
@@ -251,7 +252,7 @@ def _report(compared: "Comparison", asked: argparse.Namespace) -> None:
         simulate_report.print_text(compared)
 
 
-def _draw_timeline(scenario: Scenario, asked: argparse.Namespace) -> None:
+def _draw_timeline(scenario: Scenario, asked: Namespace) -> None:
     from homenode.cli import simulate_report  # noqa: PLC0415 - only for pictures
     from homenode.simulation.run import run as run_once  # noqa: PLC0415 - the same
 
@@ -280,7 +281,7 @@ def _variant(scenario: Scenario, name: str | None) -> Variant:
     raise HomenodeError(f"there is no variant {name!r}", hint=f"there are: {names}")
 
 
-def _print_known(asked: argparse.Namespace) -> None:
+def _print_known(asked: Namespace) -> None:
     from homenode.scheduler.models import (  # noqa: PLC0415 - the same
         machine,
         machine_names,

@@ -4,6 +4,7 @@ import gc
 import json
 import sys
 import time
+from argparse import ArgumentParser
 from typing import TYPE_CHECKING
 
 from homenode.cli.common import add_connection, colours_wanted, connect, end_as_interrupted, parser
@@ -39,15 +40,20 @@ _LINES_OF_EVENTS = 8
 _OTHER_LINES = 12
 
 
-def run(arguments: list[str]) -> int:
-    """Run the verb."""
-    gc.enable()  # it lives for long
+def options() -> ArgumentParser:
+    """Return the parser of the verb."""
     made = parser("top", "Watch nodes and guests live.", examples=_EXAMPLES)
     add_connection(made)
     made.add_argument("--interval", type=float, default=2.0, metavar="S", help="seconds (2)")
     made.add_argument("--once", action="store_true", help="look once, and end")
     made.add_argument("--sort", choices=_SORTS, default="name", help="the order of the guests")
-    chosen = made.parse_args(arguments)
+    return made
+
+
+def run(arguments: list[str]) -> int:
+    """Run the verb."""
+    gc.enable()  # it lives for long
+    chosen = options().parse_args(arguments)
     if not 0.1 <= chosen.interval <= 3600:
         raise HomenodeError(f"--interval {chosen.interval:g}", hint="0.1 to 3600 seconds")
     end_as_interrupted()

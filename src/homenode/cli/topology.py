@@ -3,6 +3,7 @@
 import io
 import shutil
 import sys
+from argparse import ArgumentParser
 
 from homenode.cli.common import add_connection, colours_wanted, connect, parser
 from homenode.drivers.base import Snapshot
@@ -29,8 +30,8 @@ _PLAIN = str.maketrans("╭╮╰╯─│·▒░…", "++++-|.#:.")
 """What stands for the lines and shades on a terminal that has ASCII alone."""
 
 
-def run(arguments: list[str]) -> int:
-    """Run the verb."""
+def options() -> ArgumentParser:
+    """Return the parser of the verb."""
     made = parser("topology", "Draw a host and its guests.", examples=_EXAMPLES)
     add_connection(made)
     made.add_argument(
@@ -43,7 +44,12 @@ def run(arguments: list[str]) -> int:
         "-o", "--output", metavar="FILE", help="write to FILE instead of standard output"
     )
     made.add_argument("--save", metavar="FILE", help="write a snapshot to FILE, too")
-    chosen = made.parse_args(arguments)
+    return made
+
+
+def run(arguments: list[str]) -> int:
+    """Run the verb."""
+    chosen = options().parse_args(arguments)
     seen = connect(chosen.connect).snapshot()
     if chosen.save:
         _write(chosen.save, snapshot.dump(*seen) + "\n")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from homenode.guest import Guest
     from homenode.lifecycle import Created
 
-_HELP = """\
+HELP = """\
 usage: homenode xl [-c URI] [--] [xl's options] COMMAND [ARGUMENT]...
 
 Everything is xl's own, with its exit status, terminal, input and signals, but for two commands:
@@ -77,7 +77,7 @@ def run(arguments: list[str]) -> int:
 
     asked = _asked(arguments)
     if asked is None:
-        print(_HELP, end="")
+        print(HELP, end="")
         return ExitStatus.DONE
     driver = driver_for(asked.uri)
     call = parse_call(asked.words)
