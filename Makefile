@@ -9,7 +9,7 @@ NOVA := .venv-nova
 NOVA_VERSION := 34.0.0
 NOVA_READY := $(NOVA)/.ready-$(NOVA_VERSION)
 
-.PHONY: help demo test test-xen test-kvm proof proof-keeper proof-simulator proof-policies compiled lint format \
+.PHONY: help demo test test-xen test-kvm proof proof-keeper proof-simulator proof-policies compiled lint format docs man \
   bench wheel clean
 
 help:
@@ -25,6 +25,8 @@ help:
 	@echo "make compiled  the compiled build of the simulators, in build/compiled (needs a C compiler)"
 	@echo "make bench  measure the search, the command, and virtual nodes beside OpenStack Nova"
 	@echo "            (fetches it, 400 MB; prints ratios, fails nothing)"
+	@echo "make docs   the book, in build/docs; warnings are errors"
+	@echo "make man    the manual pages, in build/man"
 	@echo "make wheel  build the wheel into dist/"
 
 $(RUNS): pyproject.toml
@@ -104,6 +106,14 @@ bench: $(READY) $(NOVA_READY)
 	-$(BIN)/python bench/keeper_here.py
 	-$(MAKE) compiled && $(BIN)/python bench/simulator.py --compiled build/compiled/src
 	$(BIN)/python bench/virtual.py --nova $(NOVA)/bin/python
+
+# Every warning is shown, and any fails it.
+docs: $(READY)
+	$(BIN)/python -m sphinx -q -j 2 -W --keep-going -b html docs build/docs
+	@echo "build/docs/index.html"
+
+man: $(READY)
+	$(BIN)/python -m sphinx -q -W --keep-going -t manual -b man docs build/man
 
 wheel: $(READY)
 	$(BIN)/python -m build --wheel --outdir dist .

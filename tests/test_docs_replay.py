@@ -1,4 +1,4 @@
-"""What docs/replay.md and docs/policies.md say of policies, facts and numbers is what there is."""
+"""What docs/replay.md and docs/fleet-policies.md say of policies, facts and numbers is what there is."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ from homenode.fleet.summary import MEASURES
 
 DOCS = Path(__file__).parent.parent / "docs"
 GUIDE = (DOCS / "replay.md").read_text()
-COMPARISON = (DOCS / "policies.md").read_text()
+COMPARISON = (DOCS / "fleet-policies.md").read_text()
 
 
 def test_the_orders_on_hosts_are_those_of_the_register():

@@ -3,12 +3,12 @@
 libvirt calls it with a guest's name, an operation, and the guest's file on standard input; it waits
 meanwhile, and may not be asked anything (https://libvirt.org/hooks.html):
 
-``prepare``   of a guest that is left to numad: a note for the question that follows
-``started``   what is promised to it dissolves into what it has
-``release``   it has ended, or did not start: nothing is promised any more
-``migrate``   it comes from another host, whose nodes its file names
-``restore``   it comes out of a file, whose nodes may be full by now: for these two it is placed
-              anew, and its file is printed with the new nodes
+- ``prepare`` of a guest that is left to numad: a note for the question that follows
+- ``started``: what is promised to it dissolves into what it has
+- ``release``: it has ended, or did not start: nothing is promised any more
+- ``migrate``: it comes from another host, whose nodes its file names
+- ``restore``: it comes out of a file, whose nodes may be full by now: for these two it is placed
+  anew, and its file is printed with the new nodes
 """
 
 from homenode.asking import ask, handed_over

@@ -42,7 +42,7 @@ class Gateway(Protocol):
     """A host on which commands can be run, and where files of state are."""
 
     name: str
-    """How messages name it, with a blank behind it if there is anything to say (``dom0: ``)."""
+    """How messages name it, with a blank behind it if there is anything to say: "dom0: "."""
 
     @property
     def storage(self) -> Storage:

@@ -1,5 +1,7 @@
 """Many hosts: choosing a host and nodes on it together, and replaying arrivals.
 
+::
+
     fleet = Fleet([FleetHost("one", host), FleetHost("two", host)])
     choice = place(fleet, request, fleet_policy("pack/balanced"))
     if choice.place is not None:

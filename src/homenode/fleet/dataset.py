@@ -1,5 +1,7 @@
 """Results of cells in a folder, one Parquet dataset: a file for each, named by its key.
 
+::
+
     polars.read_parquet("results/*.parquet")
 
 has a row for each cell: its parameters, every figure of `Outcome`, those of `Bounds` with

@@ -1,5 +1,7 @@
 """Sweeps: replays of policies x seeds x fleets x traces, each of them a cell.
 
+::
+
     grid = Grid([Path("trace.csv")], [Path("fleet.toml")], ["pack", "spread"], range(1, 11))
     with executor(None) as pool:
         results = sweep(grid.cells(), pool, dataset=Dataset(Path("results")))

@@ -69,14 +69,14 @@ class Task(NamedTuple):
 
     `hard` and `soft` are sets of the ground's cpus, as bits. By `kind`:
 
-    SPIN   runs for ever.
-    CYCLE  runs for `burst_ns`, sleeps for `sleep_ns`, and so on.
-    YIELD  runs for `burst_ns`, yields, and so on.
-    CHAIN  runs for `burst_ns`, then after `sleep_ns` wakes the vcpu `then`, and waits to be woken;
-           `tokens` is how often it has been woken at the start.
-    SERVE  runs for `burst_ns` for each request of `queue`, an index of the simulation's queues.
-    BATCH  runs for `burst_ns`, and that is all.
-    IDLE   does nothing.
+    - SPIN runs for ever.
+    - CYCLE runs for `burst_ns`, sleeps for `sleep_ns`, and so on.
+    - YIELD runs for `burst_ns`, yields, and so on.
+    - CHAIN runs for `burst_ns`, then after `sleep_ns` wakes the vcpu `then`, and waits to be woken;
+      `tokens` is how often it has been woken at the start.
+    - SERVE runs for `burst_ns` for each request of `queue`, an index of the simulation's queues.
+    - BATCH runs for `burst_ns`, and that is all.
+    - IDLE does nothing.
 
     `random` is whether times are drawn from exponential distributions with those means.
     """
