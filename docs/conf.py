@@ -17,9 +17,6 @@ version = release = __version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.apidoc", "manual"]
 exclude_patterns = ["extensions"]
-if tags.has("manual"):  # noqa: F821 - Sphinx's: the manual pages alone
-    include_patterns = ["manual/*"]
-    root_doc = "manual/README"
 highlight_language = "none"
 
 myst_enable_extensions = ["colon_fence", "deflist"]
@@ -39,20 +36,16 @@ suppress_warnings = ["ref.python"]
 # The reference of the library: one page for each module, but for those of the command line, which
 # has manual pages. In docstrings a word in single backticks is code.
 default_role = "literal"
-apidoc_modules = (
-    []
-    if tags.has("manual")
-    else [  # noqa: F821 - Sphinx's
-        {
-            "path": HERE.parent / "src" / "homenode",
-            "destination": "api",
-            "exclude_patterns": ["**/cli/**"],
-            "separate_modules": True,
-            "max_depth": 1,
-            "automodule_options": {"members", "show-inheritance"},
-        }
-    ]
-)
+apidoc_modules = [
+    {
+        "path": HERE.parent / "src" / "homenode",
+        "destination": "api",
+        "exclude_patterns": ["**/cli/**"],
+        "separate_modules": True,
+        "max_depth": 1,
+        "automodule_options": {"members", "show-inheritance"},
+    }
+]
 autodoc_mock_imports = ["libvirt"]
 autodoc_member_order = "bysource"
 
@@ -66,3 +59,8 @@ man_pages = [
     ("manual/homenode-numa", "homenode-numa", "the words and ideas of NUMA placement", "", 7),
 ]
 man_show_urls = True
+
+if tags.has("manual"):  # noqa: F821 - Sphinx's: the manual pages alone
+    include_patterns = ["manual/*"]
+    root_doc = "manual/README"
+    apidoc_modules = []

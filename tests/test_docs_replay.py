@@ -1,4 +1,4 @@
-"""What docs/replay.md and docs/fleet-policies.md say of policies, facts and numbers is what there is."""
+"""What the guide to replays and the comparison of policies say is what there is."""
 
 import re
 from pathlib import Path
