@@ -11,7 +11,7 @@ from homenode.errors import ParseError
 from homenode.host import Cpu, DeviceKind, NodeKind
 
 MOST_NODES = 1024
-"""Linux's own bound: NODES_SHIFT is at most 10 (arch's Kconfig files). Tables are this number squared."""
+"""Linux's own bound: NODES_SHIFT is at most 10. Tables are this number squared."""
 
 FASTER_THAN_DRAM = 2
 """Memory that moves this many times the data of a node's own memory is high-bandwidth memory.

@@ -1,0 +1,40 @@
+"""Every command that the documents show does what they show; see ``tests/book.py``."""
+
+import pytest
+
+import book
+
+HERE = [page for page in map(book.read, book.PAGES) if page.place is None]
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in HERE if page.commands], ids=lambda page: page.path.stem
+)
+def test_commands_print_what_the_page_shows(page, tmp_path):
+    came = book.run_here(page, tmp_path)
+    assert not (found := book.differences(page, came)), "\n\n".join(found)
+
+
+@pytest.mark.parametrize("path", book.PAGES, ids=lambda path: path.stem)
+def test_no_command_is_shown_where_it_is_not_run(path):
+    assert book.read(path).astray == (), "write these lines as a fence of console"
+
+
+def test_reasons_for_not_running_are_stated():
+    reasons = [reason for path in book.PAGES for _, reason in book.read(path).skipped]
+    assert all(len(reason.split()) > 2 for reason in reasons)
+
+
+@pytest.mark.parametrize(
+    ("shown", "output", "same"),
+    [
+        (("a", "..."), ["a", "b", "c"], True),
+        (("a",), ["a", "b"], False),
+        (("a ... c",), ["a b c"], True),
+        (("a.c",), ["abc"], False),
+        (("...", "b"), ["b"], True),
+        ((), ["a"], False),
+    ],
+)
+def test_an_output_is_compared(shown, output, same):
+    assert book.matches(shown, output) is same
