@@ -16,7 +16,8 @@ its commands is not compared. Comments that readers do not see say the rest:
     <!-- file: NAME -->           the next fence is put into that file
     <!-- status: 1 -->            of the last command of the next fence; all others end with 0
     <!-- not run: REASON -->      the next fence is not run
-    <!-- runs on: xen n4 -->      the whole page is run in that lab, and not by ``make test``
+    <!-- runs on: xen n4 -->      what follows is run in that lab, and not by ``make test``
+    <!-- runs on: here -->        and what follows here again
 
     python tests/book.py --write PAGE...     puts what comes out now into the page, to be looked at
 """
@@ -51,15 +52,26 @@ class Command(NamedTuple):
     status: int = 0
 
 
-class Page(NamedTuple):
-    """What a page wants run, and where: a lab and its topology, or here. `skipped` has reasons."""
+HERE = ("here", "")
+
+
+class Part(NamedTuple):
+    """What a page wants run at one place: a lab and its topology, or here."""
 
     path: Path
+    place: tuple[str, str]
     commands: tuple[Command, ...]
-    place: tuple[str, str] | None
+
+
+class Page(NamedTuple):
+    """A page by what it wants run at each place; `skipped` are lines that are not, with reasons.
+
+    `astray` are lines that show a command outside of a fence.
+    """
+
+    parts: tuple[Part, ...]
     skipped: tuple[tuple[int, str], ...]
     astray: tuple[int, ...]
-    """Lines that show a command outside of a fence."""
 
 
 class _Block(NamedTuple):
@@ -72,9 +84,9 @@ class _Block(NamedTuple):
 
 def read(path: Path) -> Page:
     """Return what a page shows."""
-    commands: list[Command] = []
+    places: dict[tuple[str, str], list[Command]] = {}
+    commands = places.setdefault(HERE, [])
     said: dict[str, str] = {}
-    place = None
     skipped, astray = [], []
     for line, kind, text in _blocks(path.read_text(encoding="utf-8").splitlines()):
         if kind == "line":
@@ -82,8 +94,8 @@ def read(path: Path) -> Page:
         elif kind == "run":
             commands.append(Command(line, text, None))
         elif kind == "runs on":
-            lab, topology = text.split()
-            place = (lab, topology)
+            lab, _, topology = text.partition(" ")
+            commands = places.setdefault((lab, topology), [])
         elif not kind.startswith("```"):
             said[kind] = text
         else:
@@ -95,7 +107,13 @@ def read(path: Path) -> Page:
             elif kind == "```console":
                 commands += _session(text.split("\n"), line + 1, int(said.get("status", 0)))
             said = {}
-    return Page(path, tuple(commands), place, tuple(skipped), tuple(astray))
+    parts = tuple(Part(path, place, tuple(found)) for place, found in places.items() if found)
+    return Page(parts, tuple(skipped), tuple(astray))
+
+
+def parts(kind: str) -> list[Part]:
+    """Return what all pages want run in labs of that kind, or here."""
+    return [part for path in PAGES for part in read(path).parts if part.place[0] == kind]
 
 
 def _blocks(lines: list[str]) -> Iterator[_Block]:
@@ -166,7 +184,7 @@ def outputs(printed: str, count: int) -> list[tuple[int, list[str]]]:
     ]
 
 
-def differences(page: Page, came: list[tuple[int, list[str]]]) -> list[str]:
+def differences(page: Part, came: list[tuple[int, list[str]]]) -> list[str]:
     """Return what came out other than the page shows."""
     found = []
     for command, (status, output) in zip(page.commands, came, strict=True):
@@ -189,7 +207,7 @@ def matches(shown: tuple[str, ...], output: list[str]) -> bool:
     return re.fullmatch(pattern, "".join(f"{line}\n" for line in output)) is not None
 
 
-def run_here(page: Page, folder: Path) -> list[tuple[int, list[str]]]:
+def run_here(page: Part, folder: Path) -> list[tuple[int, list[str]]]:
     """Run a page's commands in an empty folder and return what came of each."""
     (folder / "examples").symlink_to(ROOT / "examples")
     (folder / "docs").symlink_to(ROOT / "docs")
@@ -216,7 +234,7 @@ def run_here(page: Page, folder: Path) -> list[tuple[int, list[str]]]:
     return outputs(done.stdout, len(page.commands))
 
 
-def run_in_lab(page: Page, lab: Any) -> list[tuple[int, list[str]]]:
+def run_in_lab(page: Part, lab: Any) -> list[tuple[int, list[str]]]:
     """Run a page's commands in a lab, in an empty folder of its own."""
     folder = f"/root/book-{page.path.stem}"
     text = f"rm -rf {folder}; mkdir -p {folder}; cd {folder}\n{script(page.commands)}"
@@ -224,7 +242,7 @@ def run_in_lab(page: Page, lab: Any) -> list[tuple[int, list[str]]]:
     return outputs(done.stdout, len(page.commands))
 
 
-def written(page: Page, came: list[tuple[int, list[str]]]) -> str:
+def written(page: Part, came: list[tuple[int, list[str]]]) -> str:
     """Return the page with the outputs that came; what matches stays as it is."""
     lines = page.path.read_text(encoding="utf-8").splitlines()
     for command, (_, output) in reversed(list(zip(page.commands, came, strict=True))):
@@ -239,7 +257,10 @@ def main(arguments: list[str]) -> int:
     """Run pages, and with ``--write`` put what comes out into them."""
     failed = False
     for name in [word for word in arguments if word != "--write"]:
-        page = read(Path(name).resolve())
+        here = [part for part in read(Path(name).resolve()).parts if part.place == HERE]
+        if not here:
+            continue
+        (page,) = here
         with tempfile.TemporaryDirectory() as folder:
             came = run_here(page, Path(folder))
         found = differences(page, came)

@@ -4,12 +4,8 @@ import pytest
 
 import book
 
-HERE = [page for page in map(book.read, book.PAGES) if page.place is None]
 
-
-@pytest.mark.parametrize(
-    "page", [page for page in HERE if page.commands], ids=lambda page: page.path.stem
-)
+@pytest.mark.parametrize("page", book.parts("here"), ids=lambda page: page.path.stem)
 def test_commands_print_what_the_page_shows(page, tmp_path):
     came = book.run_here(page, tmp_path)
     assert not (found := book.differences(page, came)), "\n\n".join(found)

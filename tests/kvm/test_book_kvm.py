@@ -4,12 +4,13 @@ import pytest
 
 import book
 
-PAGES = [page for page in map(book.read, book.PAGES) if page.place and page.place[0] == "kvm"]
-
 
 @pytest.mark.parametrize(
     "page",
-    [pytest.param(page, marks=pytest.mark.kvm(page.place[1]), id=page.path.stem) for page in PAGES],
+    [
+        pytest.param(page, marks=pytest.mark.kvm(page.place[1]), id=page.path.stem)
+        for page in book.parts("kvm")
+    ],
 )
 def test_commands_print_what_the_page_shows(page, lab):
     came = book.run_in_lab(page, lab)
