@@ -83,6 +83,12 @@ def test_the_text_says_where_a_guest_went(tmp_path, run):
     assert "web1: node 5" in run("affinity", "web1")[1]
 
 
+def test_what_vcpus_prefer_is_told_where_they_may_run_elsewhere(tmp_path, run):
+    run("create", config(tmp_path, "web1", 'nodes = "5"'))
+    assert "preferring" not in run("affinity", "web1", "5", "--hard")[1]
+    assert "preferring cpus 160-191" in run("affinity", "web1", "5", "--soft")[1]
+
+
 def test_a_dry_run_shows_what_would_be_and_changes_nothing(tmp_path, run, state):
     file = config(tmp_path, "web1", "# ours")
     run("create", file)

@@ -281,9 +281,14 @@ def _lines(guest: Guest) -> list[str]:
     for vcpu in guest.vcpus:
         masks.setdefault((vcpu.hard, vcpu.soft), []).append(vcpu.id)
     return lines + [
-        f"  vcpus     {CpuMap(vcpus)} held to cpus {hard}, preferring cpus {soft}"
+        f"  vcpus     {CpuMap(vcpus)} held to cpus {hard}{_preferred(hard, soft)}"
         for (hard, soft), vcpus in masks.items()
     ]
+
+
+def _preferred(hard: CpuMap, soft: CpuMap) -> str:
+    # What a vcpu prefers says nothing where it may run nowhere else.
+    return "" if hard <= soft else f", preferring cpus {soft}"
 
 
 def _plan_lines(wanted: Change, *, move: bool) -> list[str]:
