@@ -21,6 +21,14 @@ def test_reasons_for_not_running_are_stated():
     assert all(len(reason.split()) > 2 for reason in reasons)
 
 
+def test_the_page_on_the_architecture_names_every_room():
+    page = (book.ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    source = book.ROOT / "src" / "homenode"
+    rooms = {f"`{path.name}`" for path in source.glob("[a-z]*.py")}
+    rooms |= {f"`{path.parent.name}/`" for path in source.glob("*/__init__.py")}
+    assert {room for room in rooms if room not in page} == set()
+
+
 @pytest.mark.parametrize(
     ("shown", "output", "same"),
     [
