@@ -30,7 +30,7 @@ def host(*nodes):
 
 def ram(pages, page_kib=4):
     size = sum(pages.values()) * page_kib << 10
-    return Mapped(0, size, "bind:0", pages, page_kib=page_kib, is_huge=page_kib > 4)
+    return Mapped(0, size, "bind:0", pages, page_kib=page_kib)
 
 
 def test_a_node_without_memory_or_that_is_not_there_is_refused():

@@ -28,6 +28,19 @@ from homenode.units import format_memory, format_page
 Kind = Literal["hard", "soft"]
 
 
+def named_nodes(text: str, seen: Snapshot) -> NodeMap:
+    """Return the nodes of the host that a user names for a guest (``0-1``, ``0-3,^2``, ``all``).
+
+    Raises `HomenodeError` for what is no list, for nodes that are not there, and for none.
+    """
+    if text == "all":
+        return seen.host.node_map
+    nodes = NodeMap.parse_libvirt(text, within=seen.host.node_map)
+    if not nodes:
+        raise HomenodeError(f"{text!r} leaves no node", hint="all prefers nothing")
+    return nodes
+
+
 class Change(NamedTuple):
     """What the masks of a guest's vcpus are to become, in their order.
 

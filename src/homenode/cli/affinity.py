@@ -4,9 +4,9 @@ import sys
 from argparse import ArgumentParser
 from typing import TYPE_CHECKING
 
-from homenode.affinity import Change, Kind, apply, change, opened
+from homenode.affinity import Change, Kind, apply, change, named_nodes, opened
 from homenode.arrival import landed
-from homenode.bitmap import CpuMap, NodeMap
+from homenode.bitmap import CpuMap
 from homenode.cli.common import (
     add_connection,
     connect,
@@ -153,7 +153,7 @@ def _wanted(chosen: "Namespace", seen: Snapshot, guest: Guest, driver: Driver) -
     if vcpus is not None and not vcpus:
         raise HomenodeError(f"--vcpus {chosen.vcpus!r} names no vcpu")
     kind: Kind | None = "hard" if chosen.hard else "soft" if chosen.soft else None
-    nodes = _nodes(chosen.nodes, seen)
+    nodes = named_nodes(chosen.nodes, seen)
     return change(seen, guest, nodes, kind=kind, vcpus=vcpus, abilities=driver.abilities)
 
 
@@ -216,15 +216,6 @@ class _Progress:
             self._bar.stop()
         elif sys.stderr.isatty():
             sys.stderr.write("\r\x1b[K")
-
-
-def _nodes(text: str, seen: Snapshot) -> NodeMap:
-    if text == "all":
-        return seen.host.node_map
-    nodes = NodeMap.parse_libvirt(text, within=seen.host.node_map)
-    if not nodes:
-        raise HomenodeError(f"{text!r} leaves no node", hint="all prefers nothing")
-    return nodes
 
 
 def _config(path: str | None) -> GuestConfig | None:

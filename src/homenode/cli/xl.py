@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import FrameType
 
-    from homenode.bitmap import NodeMap
     from homenode.drivers.base import Driver, Snapshot
     from homenode.drivers.gateway import Gateway
     from homenode.drivers.xen_attended import AttendedXen
@@ -239,7 +238,7 @@ def _status_of(attended: "AttendedXen") -> int:
 
 
 def _node_affinity(driver: "Driver", call: Call) -> int:
-    from homenode.affinity import apply, change  # noqa: PLC0415 - only here
+    from homenode.affinity import apply, change, named_nodes  # noqa: PLC0415 - only here
     from homenode.cli.common import end_as_interrupted, name_of  # noqa: PLC0415 - the same
     from homenode.cli.decision_text import warning_lines  # noqa: PLC0415 - the same
 
@@ -256,7 +255,7 @@ def _node_affinity(driver: "Driver", call: Call) -> int:
     if len(call.arguments) == 1:
         print("\n".join(_affinity_lines(seen, guest)))
         return ExitStatus.DONE
-    wanted = change(seen, guest, _nodes(call.arguments[1], seen))
+    wanted = change(seen, guest, named_nodes(call.arguments[1], seen))
     end_as_interrupted()
     _, warnings = apply(driver, wanted)
     for line in warning_lines(warnings):
@@ -271,17 +270,6 @@ def _domain(seen: "Snapshot", word: str, uri: str) -> "Guest":
         if (is_id and guest.id == int(word)) or (not is_id and guest.name == word):
             return guest
     raise Conflict(f"{uri}: there is no domain {word!r}", hint="see homenode xl list")
-
-
-def _nodes(text: str, seen: "Snapshot") -> "NodeMap":
-    from homenode.bitmap import NodeMap  # noqa: PLC0415 - only here
-
-    if text == "all":
-        return seen.host.node_map
-    nodes = NodeMap.parse_libvirt(text, within=seen.host.node_map)
-    if not nodes:
-        raise HomenodeError(f"{text!r} leaves no node", hint="all prefers nothing")
-    return nodes
 
 
 def _affinity_lines(seen: "Snapshot", guest: "Guest") -> list[str]:

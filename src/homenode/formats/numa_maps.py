@@ -27,7 +27,6 @@ class Mapped(NamedTuple):
     policy: str
     pages: Mapping[int, int]
     page_kib: int = _ORDINARY_KIB
-    is_huge: bool = False
     is_own: bool = True
 
     @property
@@ -93,7 +92,6 @@ def _mapped(line: str, ends: Mapping[int, int], source: str, number: int) -> Map
         " ".join(policy),
         pages,
         page_kib=int(size) if size.isdecimal() and int(size) else _ORDINARY_KIB,
-        is_huge="huge" in facts,
         is_own="anon" in facts or "huge" in facts or name.startswith(_SHARED),
     )
 
