@@ -27,12 +27,13 @@ from hypothesis import strategies as st
 import homenode.fleet.sweep as sweep_module
 from homenode.errors import HomenodeError, ParseError
 from homenode.fleet.bounds import Bounds
+from homenode.fleet.cell import Cell, CellResult
 from homenode.fleet.executors import ClusterError, executor
 from homenode.fleet.hosts import OverCommit
 from homenode.fleet.policies import fleet_policy
 from homenode.fleet.reading.rules import Rules
 from homenode.fleet.replay import Outcome
-from homenode.fleet.sweep import Cell, CellResult, Grid, digest_of, run_cell, sweep
+from homenode.fleet.sweep import Grid, digest_of, run_cell, sweep
 from homenode.formats import host_toml, snapshot
 
 pl = pytest.importorskip("polars", reason="homenode[replay] is not installed")

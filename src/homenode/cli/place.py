@@ -25,6 +25,7 @@ from homenode.cli.decision_text import (
     warning_lines,
     written_line,
 )
+from homenode.cli.view import digest_of, look, told_of
 from homenode.drivers.base import Driver
 from homenode.errors import ExitStatus, HomenodeError
 from homenode.formats.guest_file import read_guest
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
 else:
     GuestFile = object  # not in quotes: see homenode.placement.problem
 
-_SHOWN = 5
 _LONGEST_S = 3600.0
 _EXAMPLES = """\
   homenode place -c capture:host.txt guest.cfg
@@ -164,20 +164,6 @@ def _told(made: _Decided, chosen: "Namespace") -> "Explanation":
     return told_of(made.view, made.asked, made.decision, everything=chosen.all)
 
 
-def told_of(view: View, asked: Asked, decision: Decision, *, everything: bool) -> "Explanation":
-    """Return the decision explained: all of it, or the first few rivals and refusals."""
-    from homenode.placement.explain import explain  # noqa: PLC0415 - only where asked for
-
-    return explain(
-        view,
-        asked.request,
-        asked.policy,
-        decision,
-        limit=None if everything else _SHOWN,
-        clock=time.monotonic,
-    )
-
-
 def _is_unknown(decision: Decision) -> bool:
     return any(warned.code == "free-memory-unknown" for warned in decision.warnings)
 
@@ -290,26 +276,6 @@ def _seconds(text: str) -> float:
     if not 0 <= seconds <= _LONGEST_S:
         raise ArgumentTypeError(f"{text[:40]!r} is no number of seconds from 0 to {_LONGEST_S:g}")
     return seconds
-
-
-def look(driver: Driver) -> View:
-    """Return what a decision is made from: host, guests, and what is promised to others."""
-    host, guests = driver.snapshot("creation")
-    if driver.ledger is None:
-        return View(host, guests, {}, driver.share_rule)
-    from homenode.claims import outstanding_huge_kib, outstanding_kib  # noqa: PLC0415 - a capture has none
-
-    claims = driver.ledger.holding(guests)
-    outstanding = outstanding_kib(claims, guests)
-    huge = outstanding_huge_kib(claims, guests)
-    return View(host, guests, outstanding, driver.share_rule, huge)
-
-
-def digest_of(view: View) -> str:
-    """Return what tells this look at a host from others."""
-    from homenode.formats.snapshot import digest  # noqa: PLC0415 - it imports a hash
-
-    return digest(view.host, view.guests)
 
 
 def _as_if_new(view: View, name: str) -> tuple[View, tuple[Warned, ...]]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from homenode.asking import Asked, ask, handed_over, remarks
 from homenode.cli.common import connect, overrides, print_json, read_text, write_text
 from homenode.cli.decision_text import decision_document, decision_lines, written_line
-from homenode.cli.place import digest_of, look, told_of
+from homenode.cli.view import digest_of, look, told_of
 from homenode.drawing import name_text
 from homenode.errors import ExitStatus, HomenodeError, HypervisorError
 from homenode.fleet.hosts import OverCommit

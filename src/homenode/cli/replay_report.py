@@ -15,7 +15,7 @@ from homenode.fleet.summary import MEASURES, Measure, Row, rows_of
 
 if TYPE_CHECKING:
     from homenode.estimate import Estimate
-    from homenode.fleet.sweep import CellResult
+    from homenode.fleet.cell import CellResult
 
 _SHOWN = {
     "refused": "Refused", "vcpus_refused": "Vcpus", "placed_first": "Until one is",

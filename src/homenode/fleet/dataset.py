@@ -39,11 +39,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Union, get_args, get_origin, 
 
 from homenode.errors import HomenodeError
 from homenode.fleet.bounds import Bounds
+from homenode.fleet.cell import Cell, CellResult
 from homenode.fleet.hosts import OverCommit
 from homenode.fleet.policies import fleet_policy
 from homenode.fleet.reading.rules import Rules
 from homenode.fleet.replay import Outcome
-from homenode.fleet.sweep import Cell, CellResult
 
 if TYPE_CHECKING:
     import polars as pl

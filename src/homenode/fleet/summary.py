@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from homenode.estimate import Estimate, estimate
-from homenode.fleet.sweep import CellResult
+from homenode.fleet.cell import CellResult
 
 
 class Measure(NamedTuple):
