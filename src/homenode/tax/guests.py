@@ -180,36 +180,40 @@ def _memory_kib(driver: Driver, uuid: str) -> dict[int, int]:
 
 
 def _figure(command: str, name: str, case: Case) -> float:
-    """Run the user's command; return the number that its last line is."""
-    environment = {**os.environ, "GUEST": name, "TAX_CASE": case.name}
+    """Run the user's command; return the number that its last word is."""
+    running = subprocess.Popen(  # noqa: S602 - a command of the user's own, as he would type it
+        command,
+        shell=True,
+        env={**os.environ, "GUEST": name, "TAX_CASE": case.name},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    )
     try:
-        done = subprocess.run(  # noqa: S602 - a command of the user's own, as he would type it
-            command,
-            shell=True,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            text=True,
-            errors="replace",
-            timeout=_LONGEST_S,
-            check=False,
-        )
+        told, _ = running.communicate(timeout=_LONGEST_S)
     except subprocess.TimeoutExpired:
         raise HomenodeError(f"--measure: it did not end within {_LONGEST_S:g} s") from None
-    if done.returncode:
-        raise HomenodeError(f"--measure: the command ended with status {done.returncode}")
-    last = done.stdout.split("\n")[-2:] or [""]
-    return _number(" ".join(last).strip())
+    finally:
+        # The shell's own children, too: they would go on without it.
+        if running.returncode is None:
+            os.killpg(running.pid, signal.SIGKILL)
+            running.wait()
+    if running.returncode:
+        raise HomenodeError(f"--measure: the command ended with status {running.returncode}")
+    return _number(told)
 
 
 def _number(text: str) -> float:
+    last = " ".join(text.split()[-1:])
     try:
-        figure = float(text.rsplit(maxsplit=1)[-1]) if text else math.nan
+        figure = float(last)
     except ValueError:
         figure = math.nan
     if not (math.isfinite(figure) and figure > 0):
         raise HomenodeError(
-            f"--measure: {text[:60]!r} is no number above 0",
+            f"--measure: {last[:60]!r} is no number above 0",
             hint="the command's last word has to be what the guest got done, or how long it took",
         )
     return figure

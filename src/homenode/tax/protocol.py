@@ -125,7 +125,7 @@ def flaw(case: Case, seen_kib: Mapping[int, int]) -> str | None:
     even = total / len(case.memory)
     most_off = max(abs(seen_kib.get(node, 0) - even) for node in case.memory)
     if len(case.memory) > 1 and most_off > MOST_AWAY * total:
-        return "its memory was not spread evenly"
+        return f"its memory was not spread evenly over {case.memory.named}"
     return None
 
 

@@ -40,6 +40,11 @@ _FEW = 256
 
 _OWN_S = 0.05
 
+_LEAST_HUGE = 32 << 20
+"""Less is too little for transparent huge pages: a few of them cannot be spread evenly."""
+
+_THP_DISABLE = 41  # PR_SET_THP_DISABLE (include/uapi/linux/prctl.h)
+
 
 class Link:
     """An object that refers to the next one."""
@@ -62,7 +67,8 @@ def ring(count: int) -> tuple[Link, set[int]]:
     starts = list(range(step))
     Random(count).shuffle(starts)  # noqa: S311 - an order
     order = list(chain.from_iterable(objects[start::step] for start in starts))
-    pages = {address & -PAGE for address in map(id, objects)}
+    # Every page has some of them, so that not all need be looked at.
+    pages = {id(one) & -PAGE for one in objects[:: PAGE // (2 * _OBJECT_BYTES)]}
     del objects
     put = vars(Link)["next"].__set__
     deque(map(put, order, order[1:]), maxlen=0)
@@ -87,7 +93,7 @@ class Buffer:
     def __init__(self, size: int) -> None:
         self.size = -(-size // (2 * PAGE)) * 2 * PAGE
         self._map = mmap.mmap(-1, self.size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        if hasattr(mmap, "MADV_HUGEPAGE"):
+        if self.size >= _LEAST_HUGE and hasattr(mmap, "MADV_HUGEPAGE"):
             with suppress(OSError):  # a kernel without them
                 self._map.madvise(mmap.MADV_HUGEPAGE)
         self.address = ctypes.addressof(ctypes.c_char.from_buffer(self._map))
@@ -121,6 +127,8 @@ class Worker:
             os.sched_setaffinity(0, cpus)
         take_memory_from(NodeMap(nodes) if isinstance(nodes, list) else None)
         size = int(str(order["size_kib"])) << 10
+        if size < _LEAST_HUGE:
+            ctypes.CDLL(None).prctl(_THP_DISABLE, 1, 0, 0, 0)
         few, _ = ring(_FEW)
         self.own_ns = walk_ns(few, _OWN_S)
         self._ring, self._pages = ring(max(_FEW, size // _OBJECT_BYTES))
