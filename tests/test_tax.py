@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import strategies
@@ -89,6 +89,7 @@ def test_no_case_is_favoured_by_its_place_in_the_rounds():
         assert all(70 < at_place.count(name) < 130 for name in CASES)
 
 
+@settings(max_examples=50)
 @given(
     host=strategies.hosts(most_nodes=5, most_cores=2),
     copies=st.integers(1, 64),

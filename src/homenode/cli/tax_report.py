@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from homenode import __version__
+from homenode.bitmap import NodeMap
 from homenode.cli.guest_text import print_table
 from homenode.tax import results
 from homenode.tax.protocol import Case, Turn
@@ -150,12 +151,18 @@ def _table(rows: Sequence[Row], measures: Sequence[Measure]) -> list[list[str]]:
 
 
 def seen_text(row: Row) -> str:
-    """Return where the memory was seen, in percent: ``100 % on 0``."""
+    """Return where the memory was seen, in percent: ``100 % on 0``, ``25 % on 0-3 each``."""
     total = sum(row.memory_kib.values())
     if not total:
         return "?"
-    shares = [(kib * 100 / total, node) for node, kib in row.memory_kib.items()]
-    return ", ".join(f"{share:.0f} % on {node}" for share, node in shares if share >= 0.5)
+    nodes: dict[int, list[int]] = {}
+    for node, kib in row.memory_kib.items():
+        nodes.setdefault(round(kib * 100 / total), []).append(node)
+    return ", ".join(
+        f"{share} % on {NodeMap(nodes[share])}" + (" each" if len(nodes[share]) > 1 else "")
+        for share in sorted(nodes, reverse=True)
+        if share
+    )
 
 
 def _cells(row: Row, measure: Measure) -> list[str]:
