@@ -94,10 +94,10 @@ def test_what_does_not_fit_is_said_before_anything_is_done(lab):
 
 
 def test_interrupted_it_ends_its_processes(lab):
-    told = lab.run(f"timeout -s INT 8 homenode tax {TINY} --seconds 60 --copies 3", timeout_s=60)
+    told = lab.run(f"timeout -s TERM 15 homenode tax {TINY} --seconds 60 --copies 3", timeout_s=60)
     assert "interrupted" in told.stderr
     assert told.stderr.count("\n") == 1
-    assert lab.run("pgrep -f homenode.tax.worker").status == 1
+    assert lab.run("pgrep -f '[h]omenode.tax.worker'").status == 1
 
 
 CPU_TIME = r"""
@@ -161,7 +161,7 @@ def test_it_refuses_to_measure_beside_guests(lab):
     [
         ("echo nothing", 2, "'nothing' is no number above 0"),
         ("exit 7", 2, "the command ended with status 7"),
-        ("kill -INT $PPID; sleep 60", 130, "interrupted"),
+        ("kill -TERM $PPID; sleep 60", 130, "interrupted"),
     ],
 )
 def test_nothing_stays_when_it_fails_or_is_interrupted(lab, measure, status, said):

@@ -79,7 +79,7 @@ def test_it_refuses_to_measure_beside_guests(lab):
     ("measure", "status", "said"),
     [
         ("exit 7", 2, "the command ended with status 7"),
-        ("kill -INT $PPID; sleep 60", 130, "interrupted"),
+        ("kill -TERM $PPID; sleep 60", 130, "interrupted"),
     ],
 )
 def test_nothing_stays_when_it_fails_or_is_interrupted(lab, measure, status, said):
