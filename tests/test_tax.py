@@ -10,6 +10,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+import kvm_tree
 import strategies
 from homenode.bitmap import CpuMap, NodeMap
 from homenode.cli import tax_report
@@ -23,6 +24,7 @@ from homenode.tax.memory_policy import PAGE, pages_by_node
 from homenode.tax.protocol import CASES, Case, four_cases, turns
 from homenode.tax.results import COPY, MEASURES, WALK, Sample, summarised
 from homenode.tax.shared import read, side_by_side
+from homenode.tax.workers import guests_here
 
 ROOT = Path(__file__).parent.parent
 EPYC = ROOT / "examples" / "hosts" / "epyc-7763-2s-nps4.toml"
@@ -338,6 +340,13 @@ def test_a_machine_that_says_nothing_is_described_with_what_is_known(tmp_path):
     described = hardware.machine(found, host, home=host.nodes[0].id)
     assert (described["cpu"], described["caches"], described["turbo"]) == (None, [], None)
     assert hardware.doubts(found, host, described) == []
+
+
+def test_guests_are_seen_by_libvirt_s_files_and_without_these_by_their_processes(tmp_path):
+    found = guests_here(root=str(kvm_tree.unpacked(tmp_path / "all")))
+    assert sorted(found) == sorted(kvm_tree.GUESTS)
+    tree(tmp_path / "few", **{"proc/7/comm": "bash\n", "proc/9/comm": "qemu-system-x86\n"})
+    assert guests_here(root=str(tmp_path / "few")) == ["process 9, a QEMU"]
 
 
 # --- the work ---

@@ -124,7 +124,9 @@ def test_a_guest_is_measured_in_four_ways_and_nothing_of_it_stays(lab):
         "homenode tax --guest g.xml --measure 'sh /root/measure' --runs 1 --json",
         timeout_s=400,
     )
-    _, rows = documented(told)
+    document, rows = documented(told)
+    assert document["machine"]["hypervisor"].startswith("QEMU 7.2.")
+    assert " by libvirt 9.0." in document["machine"]["hypervisor"]
     wanted = {"pinned": [0, 1, 2, 3], "best": [0], "worst": [FAR]}
     for case, nodes in wanted.items():
         row = rows[case, 1]

@@ -192,7 +192,7 @@ def _processes_chosen(chosen: "Namespace") -> tuple[_Chosen, int]:
     if not described and not chosen.beside_guests:
         from homenode.tax.guests import refuse_beside  # noqa: PLC0415 - as above
 
-        refuse_beside(workers.guests_here(host))
+        refuse_beside(workers.guests_here())
     size = (
         parse_memory_kib(chosen.size, bare="M")
         if chosen.size
@@ -254,7 +254,7 @@ def _by_guest(chosen: "Namespace") -> int:
 
 
 def _guests_host(driver: "Driver", work: "Work") -> "Host":
-    from homenode.tax.guests import refuse_unsuitable  # noqa: PLC0415 - as above
+    from homenode.tax.guests import hypervisor, refuse_unsuitable  # noqa: PLC0415 - as above
 
     if driver.ledger is None or not driver.uri.startswith(("xen:", "qemu:///", "sim:")):
         raise HomenodeError(
@@ -263,7 +263,7 @@ def _guests_host(driver: "Driver", work: "Work") -> "Host":
         )
     host = driver.snapshot().host
     refuse_unsuitable(work, host)
-    return host
+    return host.replace(hypervisor=hypervisor(driver, host))
 
 
 def _guest_lines(driver: "Driver", cases: "Sequence[Case]", work: "Work") -> list[str]:

@@ -20,6 +20,7 @@ from uuid import uuid4
 from homenode.asking import Overrides, ask
 from homenode.bitmap import CpuMap
 from homenode.drivers.base import Driver, Masks
+from homenode.drivers.libvirt import LibvirtDriver
 from homenode.errors import Conflict, DoesNotFit, HomenodeError
 from homenode.formats.guest_file import read_guest
 from homenode.formats.xl_cfg import GuestConfig
@@ -74,6 +75,23 @@ def refuse_beside(names: list[str]) -> None:
             " work would slow them down",
             hint="--beside-guests measures all the same",
         )
+
+
+def hypervisor(driver: Driver, host: Host) -> str | None:
+    """Return what runs the guests, with its version."""
+    if not isinstance(driver, LibvirtDriver):
+        return host.hypervisor
+    connection = driver.link.connection
+    qemu = driver.link.maybe(connection.getVersion)
+    libvirt = driver.link.maybe(connection.getLibVersion)
+    return f"QEMU {_version(qemu)} by libvirt {_version(libvirt)}"
+
+
+def _version(number: int | None) -> str:
+    """Return ``7.2.15`` for 7002015, as libvirt counts (virConnectGetVersion)."""
+    if number is None:
+        return "?"
+    return f"{number // 1_000_000}.{number // 1000 % 1000}.{number % 1000}"
 
 
 def plan(driver: Driver, case: Case, work: Work) -> str:

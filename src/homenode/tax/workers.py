@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from homenode.bitmap import CpuMap, NodeMap
-from homenode.drivers.linux_guests import running_guests
+from homenode.drivers.linux_guests import STATUS
 from homenode.drivers.trees import FolderTree
 from homenode.errors import HomenodeError, HypervisorError
 from homenode.host import Host
@@ -24,6 +24,8 @@ _PROGRAM = (
     " from homenode.tax.worker import serve; serve()"
 )
 """Finds homenode where we found it: in a folder, or in an archive."""
+
+_QEMU = ("qemu-system-", "qemu-kvm")
 
 OWN = "own_ns"
 """Among the figures of a sample: what a step of the walk takes in the nearest cache."""
@@ -166,6 +168,17 @@ def allowed(host: Host) -> tuple[CpuMap, NodeMap]:
     return cpus, host.node_map
 
 
-def guests_here(host: Host) -> list[str]:
-    """Return the names of the guests that libvirt runs on this machine, as far as can be seen."""
-    return [guest.name for guest in running_guests(host).guests]
+def guests_here(*, root: str = "/") -> list[str]:
+    """Return the names of the guests that run on this machine, as far as can be seen.
+
+    libvirt's files of them are for root; that there is a process of QEMU everybody may know.
+    """
+    tree = FolderTree(root)
+    files = [name for name in tree.names(STATUS) if name.endswith(".xml")]
+    names = [name.removesuffix(".xml") for name in files]
+    numbers = [name for name in tree.names("proc") if name.isdecimal()]
+    return names or [
+        f"process {number}, a QEMU"
+        for number in numbers
+        if (tree.text(f"proc/{number}/comm") or "").startswith(_QEMU)
+    ]
