@@ -174,4 +174,4 @@ def _cells(row: Row, measure: Measure) -> list[str]:
     if row.case.name == "best" or cost is None:
         return [f"{figure.middle:.4g}", spread, "-"]
     margin = "" if cost.margin is None else f" \u00b1 {cost.margin:.0f}"
-    return [f"{figure.middle:.4g}", spread, f"{cost.mean:+.0f}{margin} %"]
+    return [f"{figure.middle:.4g}", spread, f"{round(cost.mean):+d}{margin} %"]

@@ -52,15 +52,22 @@ def side_by_side(shared: Sequence[Shared]) -> list[list[str]]:
 
 
 def _sorted(names: Mapping[str, None]) -> list[str]:
-    # The facts of the machine come first, and what only some documents have goes where it belongs.
+    """Return names with the facts of the machine first, then the figures by copies and measure."""
     facts = [name for name in names if not name.startswith("x")]
-    return facts + sorted((name for name in names if name.startswith("x")), key=_rank)
+    figures = [name for name in names if name.startswith("x")]
+    titles = [_parts(name)[1] for name in figures]
+
+    def rank(name: str) -> tuple[int, int, int]:
+        count, title, case = _parts(name)
+        return count, titles.index(title), CASES.index(case) if case in CASES else -1
+
+    return facts + sorted(figures, key=rank)
 
 
-def _rank(name: str) -> tuple[int, str, int]:
+def _parts(name: str) -> tuple[int, str, str]:
     count, _, rest = name[1:].partition(" ")
-    title, _, case = rest.partition(", ")
-    return int(count), title, CASES.index(case) if case in CASES else -1
+    title, _, case = rest.rpartition(", ")
+    return int(count), title, case
 
 
 def _lines(document: Mapping[str, object]) -> dict[str, str]:
@@ -93,8 +100,8 @@ def _last_cache(machine: Mapping[str, object]) -> str:
     caches = [_table(cache) for cache in _list(machine.get("caches"))]
     if not caches:
         return _NOTHING
-    kib = caches[-1].get("kib")
-    return f"{kib / 1024:g} MiB" if isinstance(kib, int) else _NOTHING
+    kib = _number(caches[-1].get("kib"))
+    return _NOTHING if kib is None else f"{kib / 1024:g} MiB"
 
 
 def _figures(
@@ -106,12 +113,18 @@ def _figures(
         case, copies = _text(row.get("case")), row.get("copies")
         if not figure or not isinstance(copies, int) or isinstance(copies, bool):
             continue
-        middle = figure.get("median")
-        told = f"{middle:.4g} {unit}" if isinstance(middle, (int, float)) else _NOTHING
-        cost = figure.get("cost_percent")
-        if case != "best" and isinstance(cost, (int, float)):
-            told += f" ({cost:+.0f} %)"
+        middle, cost = _number(figure.get("median")), _number(figure.get("cost_percent"))
+        told = _NOTHING if middle is None else f"{middle:.4g} {unit}"
+        if case != "best" and cost is not None:
+            told += f" ({cost:+.0f} %)".replace("-0 ", "+0 ")
         yield f"x{copies} {title}, {case}", told
+
+
+def _number(value: object) -> float | None:
+    try:
+        return float(value) if isinstance(value, (int, float)) else None
+    except OverflowError:  # an integer of more digits than a machine measures
+        return None
 
 
 def _table(value: object) -> Mapping[str, object]:
