@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ import strategies
 from homenode.bitmap import CpuMap, NodeMap
 from homenode.cli import tax_report
 from homenode.cli.main import main
+from homenode.cli.tax import options
 from homenode.drivers.connect import driver_for
 from homenode.drivers.local import LocalDriver
 from homenode.drivers.trees import FolderTree
@@ -28,6 +31,7 @@ from homenode.tax.workers import guests_here
 
 ROOT = Path(__file__).parent.parent
 EPYC = ROOT / "examples" / "hosts" / "epyc-7763-2s-nps4.toml"
+DOCUMENT = (ROOT / "docs" / "tax.md").read_text("utf-8")
 GUEST = 'name = "web"\nmemory = 512\nvcpus = 2\n'
 MANY = Case("pinned", CpuMap([0]), NodeMap([0, 1, 2]))
 
@@ -247,7 +251,7 @@ def test_people_read_the_table_with_what_is_not_counted_and_every_doubt(capsys):
 
 
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.just(10**400) | st.floats() | st.text(max_size=9),
+    st.sampled_from([None, True, 10**400]) | st.integers() | st.floats() | st.text(max_size=9),
     lambda inner: st.lists(inner, max_size=3)
     | st.dictionaries(
         st.sampled_from(
@@ -540,3 +544,29 @@ def test_interrupted_it_takes_its_guest_away(run, tmp_path):
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (ExitStatus.INTERRUPTED, "homenode: interrupted\n")
     assert guests_of() == []
+
+
+# --- the document ---
+
+
+def shown():
+    """Return what docs/tax.md shows: the output of each command, by the command."""
+    command_and_output = r"^    \$ homenode tax ?(.*)\n((?:    .*\n|\n(?=    ))*)"
+    blocks = re.findall(command_and_output, DOCUMENT, re.MULTILINE)
+    return {command: textwrap.dedent(output) for command, output in blocks}
+
+
+def test_the_plan_in_the_document_is_what_is_printed(run):
+    ((command, output),) = [one for one in shown().items() if "--dry-run" in one[0]]
+    words = command.replace("capture:", f"capture:{ROOT}/").split()
+    assert run(*words) == (ExitStatus.DONE, output, "")
+
+
+def test_the_document_has_the_table_s_headings_and_every_option(capsys):
+    (output,) = [output for command, output in shown().items() if "--size" in command]
+    tax_report.print_report(report())
+    (heading,) = [line for line in capsys.readouterr().out.splitlines() if line[:4] == "Case"]
+    assert heading.split() in [line.split() for line in output.splitlines()]
+    told = options().format_help()
+    for option in set(re.findall(r"--[a-z][a-z-]+", DOCUMENT)) - {"--cap-add"}:
+        assert option in told, option
