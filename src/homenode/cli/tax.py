@@ -53,6 +53,7 @@ _MOST_RUNS = 1000
 _MOST_COPIES = 4096
 _MOST_SECONDS = 600.0
 _LEAST_SECONDS = 0.01
+_LEAST_KIB = 64
 _GUEST_ONLY = ("measure", "unit", "less_is_better")
 _SEED = 2012
 
@@ -168,48 +169,50 @@ def _by_processes(chosen: "Namespace") -> int:
 
 def _processes_chosen(chosen: "Namespace") -> tuple[_Chosen, int]:
     """Return the plan, and what each process works on, in KiB."""
-    from homenode.tax import hardware, protocol, workers  # noqa: PLC0415 - only where it measures
+    from homenode.tax import protocol, workers  # noqa: PLC0415 - only where it measures
 
     uri = chosen.connect or "local:///"
     described = uri.startswith("capture:")
-    if described and not chosen.dry_run:
+    if not described:
+        _refuse_elsewhere(uri)
+    elif not chosen.dry_run:
         raise HomenodeError(
             f"{uri}: is a description, and nothing can be measured on it", hint="--dry-run plans"
         )
-    if not described:
-        _refuse_elsewhere(uri)
-        uri = "local:///"
-    driver = connect(uri)
-    host = driver.snapshot().host
-    tree = _tree(here=not described)
+    host = connect(uri if described else "local:///").snapshot().host
     cpus, nodes = (host.cpu_map, host.node_map) if described else workers.allowed(host)
     cases = protocol.four_cases(host, cpus=cpus, nodes=nodes, home=chosen.node)
-    copies = _copies(chosen.copies)
-    home = _home(cases)
-    first = (host.cpus_by_node[home] & cpus).first
-    known = hardware.caches(tree, first)
-    cache_kib = known[-1].kib if known else None
-    if not described and not chosen.beside_guests:
+    if not (chosen.dry_run or chosen.beside_guests):
         from homenode.tax.guests import refuse_beside  # noqa: PLC0415 - as above
 
         refuse_beside(workers.guests_here())
-    size = (
-        parse_memory_kib(chosen.size, bare="M")
-        if chosen.size
-        else protocol.size_kib(
-            host, cases, copies=max(copies), cache_kib=cache_kib, quick=chosen.quick
+    plan = _plan(host, cases, _copies(chosen.copies), _tree(here=not described), chosen)
+    return plan, _size_kib(plan, chosen)
+
+
+def _size_kib(plan: _Chosen, chosen: "Namespace") -> int:
+    """Return what each process works on; a size that caches hold much of is noted."""
+    from homenode.tax import hardware, protocol  # noqa: PLC0415 - only where it measures
+
+    host, cases = plan.host, plan.cases
+    copies = max(turn.copies for turn in plan.order)
+    known = hardware.caches(plan.tree, host.cpus_by_node[_home(cases)].first)
+    cache_kib = known[-1].kib if known else None
+    if chosen.size:
+        size = parse_memory_kib(chosen.size, bare="M")
+    else:
+        size = protocol.size_kib(
+            host, cases, copies=copies, cache_kib=cache_kib, quick=chosen.quick
         )
-    )
-    if size < 64:
-        raise HomenodeError(f"--size {chosen.size}", hint="64KiB or more")
-    protocol.refuse_too_little(host, cases, copies=max(copies), size=size)
-    plan = _plan(host, cases, copies, tree, chosen)
+    if size < _LEAST_KIB:
+        raise HomenodeError(f"--size {chosen.size}", hint=f"{_LEAST_KIB}KiB or more")
+    protocol.refuse_too_little(host, cases, copies=copies, size=size)
     if cache_kib is not None and size < 2 * cache_kib:
         plan.notes.append(
             f"each process works on {format_memory(size)}, and the last-level cache has"
             f" {format_memory(cache_kib)}: much of it never left the cache"
         )
-    return plan, size
+    return size
 
 
 def _refuse_elsewhere(uri: str) -> None:
@@ -238,7 +241,7 @@ def _by_guest(chosen: "Namespace") -> int:
     driver = connect(chosen.connect)
     host = _guests_host(driver, work)
     cases = protocol.four_cases(host, cpus=host.cpu_map, nodes=host.node_map, home=chosen.node)
-    if not chosen.beside_guests:
+    if not (chosen.dry_run or chosen.beside_guests):
         guests.refuse_company(driver)
     here = driver.uri.startswith(("xen:", "qemu:"))
     plan = _plan(host, cases, [1], _tree(here=here), chosen)

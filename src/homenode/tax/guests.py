@@ -12,7 +12,7 @@ import math
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
 from uuid import uuid4
@@ -27,7 +27,7 @@ from homenode.formats.xl_cfg import GuestConfig
 from homenode.formats.xml_edit import New, XmlEdits
 from homenode.guest import Guest
 from homenode.host import Host
-from homenode.lifecycle import Wanted, create_all, destroy
+from homenode.lifecycle import StoppedError, Wanted, create_all, destroy
 from homenode.tax.protocol import Case, Turn, flaw
 from homenode.tax.results import Sample
 
@@ -121,7 +121,7 @@ def measured(driver: Driver, turn: Turn, host: Host, work: Work) -> Sample:
         ran = before | _cpus(driver, guest)
         memory = _memory_kib(driver, uuid)
     finally:
-        with _undisturbed():
+        with _uninterrupted():
             _take_away(driver, uuid)
     why = flaw(turn.case, memory)
     nodes = host.nodes_of(ran)
@@ -135,9 +135,13 @@ def _overrides(case: Case) -> Overrides:
 def _create(driver: Driver, case: Case, work: Work, uuid: str) -> None:
     wanted = [Wanted(_renamed(work, uuid), work.source)]
     default = case.memory is None
-    (created,) = create_all(
-        driver, wanted, overrides=_overrides(case), new_uuid=lambda: uuid, dry_run=default
-    )
+    try:
+        (created,) = create_all(
+            driver, wanted, overrides=_overrides(case), new_uuid=lambda: uuid, dry_run=default
+        )
+    except StoppedError:
+        # Its advice is to look what was created: nothing will be.
+        raise KeyboardInterrupt from None
     if created.error is not None:
         raise created.error
     planned = created.planned
@@ -199,28 +203,34 @@ def _memory_kib(driver: Driver, uuid: str) -> dict[int, int]:
 
 def _figure(command: str, name: str, case: Case) -> float:
     """Run the user's command; return the number that its last word is."""
-    running = subprocess.Popen(  # noqa: S602 - a command of the user's own, as he would type it
+    running = None
+    try:
+        with _uninterrupted():  # else it might have begun, and nobody would know of it
+            running = _begun(command, {**os.environ, "GUEST": name, "TAX_CASE": case.name})
+        told, _ = running.communicate(timeout=_LONGEST_S)
+    except subprocess.TimeoutExpired:
+        raise HomenodeError(f"--measure: it did not end within {_LONGEST_S:g} s") from None
+    finally:
+        # The shell's own children, too: they would go on without it.
+        if running is not None and running.returncode is None:
+            os.killpg(running.pid, signal.SIGKILL)
+            running.wait()
+    if running.returncode:
+        raise HomenodeError(f"--measure: the command ended with status {running.returncode}")
+    return _number(told)
+
+
+def _begun(command: str, environment: Mapping[str, str]) -> "subprocess.Popen[str]":
+    return subprocess.Popen(  # noqa: S602 - a command of the user's own, as he would type it
         command,
         shell=True,
-        env={**os.environ, "GUEST": name, "TAX_CASE": case.name},
+        env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         text=True,
         errors="replace",
         start_new_session=True,
     )
-    try:
-        told, _ = running.communicate(timeout=_LONGEST_S)
-    except subprocess.TimeoutExpired:
-        raise HomenodeError(f"--measure: it did not end within {_LONGEST_S:g} s") from None
-    finally:
-        # The shell's own children, too: they would go on without it.
-        if running.returncode is None:
-            os.killpg(running.pid, signal.SIGKILL)
-            running.wait()
-    if running.returncode:
-        raise HomenodeError(f"--measure: the command ended with status {running.returncode}")
-    return _number(told)
 
 
 def _number(text: str) -> float:
@@ -238,15 +248,23 @@ def _number(text: str) -> float:
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Keep being interrupted once more from leaving a guest behind."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = [signal.signal(number, signal.SIG_IGN) for number in numbers]
+def _uninterrupted() -> Iterator[None]:
+    """Let being interrupted wait until this is done."""
+    caught: list[int] = []
+    before = {
+        number: handler
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        if (handler := signal.getsignal(number)) not in (signal.SIG_IGN, None)
+    }
     try:
+        for number in before:
+            signal.signal(number, lambda number, _frame: caught.append(number))
         yield
     finally:
-        for number, handler in zip(numbers, before, strict=True):
+        for number, handler in before.items():
             signal.signal(number, handler)
+    if caught:
+        raise KeyboardInterrupt
 
 
 def _take_away(driver: Driver, uuid: str) -> None:
