@@ -58,6 +58,8 @@ def documents(tmp_path, monkeypatch, capsys):
     event = json.loads(capsys.readouterr().out.splitlines()[0])
     chosen = run("place", "-c", "sim:small", str(tmp_path / "web.cfg"))
     replayed = replay(tmp_path, capsys)
+    measured = ["--guest", str(tmp_path / "web.cfg"), "--measure", "echo 1", "--runs", "1"]
+    taxed = run("tax", *measured, "--beside-guests")
     simulated = run("simulate", "--now", "--busy", "1", "--duration", "100ms", "--seeds", "1")
     return {
         "decision": decision,
@@ -78,6 +80,8 @@ def documents(tmp_path, monkeypatch, capsys):
         "variant": simulated["variants"][0],
         "diagnosis": run("doctor")["findings"][0],
         "event": event,
+        "tax": taxed,
+        "taxed case": taxed["results"][0],
         "look": run("top", "--once", "--interval", "0.1"),
     }
 

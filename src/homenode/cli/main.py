@@ -27,6 +27,7 @@ VERBS = {
     "top": "watch nodes and guests live: loads, residency, and what the keeper does",
     "simulate": "predict what guests would get done, by scheduler, affinity and placement",
     "replay": "compare policies on a trace of arrivals and departures over many hosts",
+    "tax": "measure what misplacement costs on this machine: the series' four cases",
     "policies": "list the policies and the facts they are made of",
     "claims": "show the memory that is promised and not yet seen",
     "xl": "be xl, but for guests that homenode places",

@@ -147,6 +147,9 @@ class Driver(Protocol):
     def destroy(self, guest: Guest) -> None:
         """Stop the guest at once."""
 
+    def forget(self, uuid: str) -> None:
+        """Take away what the hypervisor keeps of a guest that has ended, if it keeps any."""
+
     def pin(self, guest: Guest, masks: Sequence[Masks]) -> None:
         """Set the masks of all vcpus of the guest, in their order, on-line.
 
@@ -219,6 +222,10 @@ class ReadOnly:
     def destroy(self, guest: Guest) -> None:
         """Refuse."""
         raise self._refuse(f"destroy {guest.name!r}")
+
+    def forget(self, uuid: str) -> None:
+        """Refuse."""
+        raise self._refuse(f"forget {uuid}")
 
     def pin(self, guest: Guest, masks: Sequence[Masks]) -> None:
         """Refuse."""

@@ -391,6 +391,14 @@ class LibvirtDriver:
         """Stop the guest at once; what defines it stays."""
         self.link.do(f"destroy {guest.name!r}", self.domain(guest).destroy)
 
+    def forget(self, uuid: str) -> None:
+        """Undefine a guest that has ended; one that is not defined stays so."""
+        connection = self.link.connection
+        domain = self.link.maybe(lambda: connection.lookupByUUIDString(uuid))
+        if domain is not None:
+            flags = self.link.binding.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM
+            self.link.do(f"undefine {domain.name()!r}", lambda: domain.undefineFlags(flags))
+
     def domain(self, guest: Guest) -> "libvirt.virDomain":
         """Return the guest as libvirt has it; `MissingError` if that one is gone."""
         connection = self.link.connection

@@ -182,6 +182,9 @@ class SimulatedDriver:
             self._step("destroy")
             self._write(state.without(state.find(guest.name)))
 
+    def forget(self, uuid: str) -> None:
+        """Do nothing: nothing is kept."""
+
     def pin(self, guest: Guest, masks: Sequence[Masks]) -> None:
         """Set the masks of the guest's vcpus; its node affinity follows them."""
         with self._file.lock():

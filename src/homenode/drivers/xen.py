@@ -222,6 +222,9 @@ class XenDriver:
         self._xl("destroy", str(guest.id))
         self.gateway.run(["rm", "-f", self._config_path(str(guest.uuid))])
 
+    def forget(self, uuid: str) -> None:
+        """Do nothing: nothing is kept."""
+
     def pin(self, guest: Guest, masks: Sequence[Masks]) -> None:
         """Set the masks of the guest's vcpus by ``xl vcpu-pin``."""
         before = tuple(Masks(vcpu.hard, vcpu.soft) for vcpu in guest.vcpus)
