@@ -3,6 +3,7 @@
 import pytest
 
 import book
+from homenode.cli.main import VERBS
 
 
 @pytest.mark.parametrize("page", book.parts("here"), ids=lambda page: page.path.stem)
@@ -27,6 +28,11 @@ def test_the_page_on_the_architecture_names_every_room():
     rooms = {f"`{path.name}`" for path in source.glob("[a-z]*.py")}
     rooms |= {f"`{path.parent.name}/`" for path in source.glob("*/__init__.py")}
     assert {room for room in rooms if room not in page} == set()
+
+
+def test_every_verb_has_a_manual_page():
+    pages = (book.ROOT / "docs" / "manual").glob("homenode-*.md")
+    assert {page.stem.removeprefix("homenode-") for page in pages} == {*VERBS, "numa"}
 
 
 @pytest.mark.parametrize(
