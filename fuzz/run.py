@@ -4,9 +4,9 @@
 
 `--inputs` is for a slow target; one whose `share` is 10 gets ten times as many. They are spread
 over `--rounds`, each of which goes through all targets. The folder has the corpus of each target,
-from which the next run goes on, what was found, and ``runs.jsonl``: a line for each process with
-libFuzzer's own count of what it executed. In the end the table of all lines is printed, and the
-exit status is 1 if anything was found.
+what was found, and ``runs.jsonl``: a line for each process with libFuzzer's own count of what it
+executed. What is in it counts: a run that was ended is gone on with. In the end the table of all
+lines is printed, and the exit status is 1 if anything was found.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from pathlib import Path
 
 from fuzz import seeds
 from fuzz.all_targets import all_targets
-from fuzz.table import table
+from fuzz.table import sums, table
 from fuzz.target import Target
 
 WORK = Path("/tmp/homenode-fuzz")  # noqa: S108 - it is large, and worth nothing
@@ -39,10 +39,14 @@ def main() -> int:
         print(f"there is no target {min(unknown)}; there are {', '.join(known)}", file=sys.stderr)
         return 2
     targets = [known[name] for name in asked.target or known]
-    for turn in range(asked.rounds):
+    asked.work.mkdir(parents=True, exist_ok=True)
+    for turn in range(1, asked.rounds + 1):
         for target in targets:
-            inputs = asked.inputs * target.share // asked.rounds
-            line = _run(target, inputs, seed=asked.seed + turn, work=asked.work)
+            done = sums(asked.work).get(target.name, {"inputs": 0, "runs": 0})
+            inputs = asked.inputs * target.share * turn // asked.rounds - done["inputs"]
+            if inputs <= 0:
+                continue
+            line = _run(target, inputs, seed=asked.seed + done["runs"], work=asked.work)
             with (asked.work / "runs.jsonl").open("a") as file:
                 file.write(json.dumps(line) + "\n")
             print(json.dumps(line), flush=True)

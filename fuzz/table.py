@@ -10,15 +10,23 @@ from pathlib import Path
 _HEAD = ("target", "inputs", "inputs a second", "corpus", "edges", "features")
 
 
-def table(work: Path) -> str:
-    """Return the runs in that folder as a table in Markdown, a row for each target."""
-    sums: dict[str, dict[str, int | float]] = {}
-    for text in (work / "runs.jsonl").read_text().splitlines():
+def sums(work: Path) -> dict[str, dict[str, float]]:
+    """Return by target what its processes did together, and what the last of them reached."""
+    found: dict[str, dict[str, float]] = {}
+    path = work / "runs.jsonl"
+    for text in path.read_text().splitlines() if path.exists() else ():
         line = json.loads(text)
-        known = sums.setdefault(line["target"], {"inputs": 0, "seconds": 0.0})
+        known = found.setdefault(line["target"], {"inputs": 0, "seconds": 0.0, "runs": 0})
         known["inputs"] += line["inputs"]
         known["seconds"] += line["seconds"]
+        known["runs"] += 1
         known |= {key: line[key] for key in ("corpus", "coverage", "features")}
+    return found
+
+
+def table(work: Path) -> str:
+    """Return the runs in that folder as a table in Markdown, a row for each target."""
+    found = sums(work)
     rows = [
         (
             name,
@@ -28,9 +36,9 @@ def table(work: Path) -> str:
             f"{one['coverage']:,}",
             f"{one['features']:,}",
         )
-        for name, one in sums.items()
+        for name, one in found.items()
     ]
-    total = sum(one["inputs"] for one in sums.values())
+    total = sum(one["inputs"] for one in found.values())
     rows.append(("all", f"{total:,}", "", "", "", ""))
     lines = [_HEAD, ("---", *("--:",) * (len(_HEAD) - 1)), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -115,7 +115,7 @@ TARGETS = (
         _file_seeds,
         f"{xen.SETTINGS} {libvirt.WORDS}",
         shape="settings",
-        most_bytes=6000,
+        most_bytes=1500,
     ),
     Target(
         "command_words",

@@ -185,8 +185,7 @@ TARGETS = (
         _ledger_seeds,
         "pending seen 0-3",
         shape="json",
-        most_bytes=2048,
-        share=2,
+        most_bytes=1400,
     ),
     Target(
         "keeper_record",
@@ -195,8 +194,7 @@ TARGETS = (
         _record_seeds,
         "hard soft 0-3",
         shape="json",
-        most_bytes=2048,
-        share=2,
+        most_bytes=1000,
     ),
     Target(
         "simulated_state",
@@ -205,6 +203,7 @@ TARGETS = (
         _state_seeds,
         "high_kib low_kib running",
         shape="json",
+        most_bytes=3000,
     ),
     Target(
         "configuration",
@@ -213,8 +212,7 @@ TARGETS = (
         lambda: seeds.own("configuration"),
         "[keeper] round_s metrics connect metrics_s 1e400 inf nan ''' [[",
         shape="settings",
-        most_bytes=6000,
-        share=2,
+        most_bytes=5200,
     ),
     Target(
         "scenario",
@@ -224,7 +222,7 @@ TARGETS = (
         "[[guest]] [[compare]] run sleep then clients think total yields idle 30ms credit2__core"
         " ideal hard soft as-is home spread",
         shape="settings",
-        most_bytes=6000,
+        most_bytes=5200,
     ),
     Target(
         "fleet",
@@ -233,7 +231,7 @@ TARGETS = (
         lambda: seeds.files(seeds.EXAMPLES / "fleets", "*.toml") + seeds.own("fleet"),
         "[[hosts]] [overcommit] count racks rack host gone 1.5 4GiB",
         shape="settings",
-        most_bytes=6000,
+        most_bytes=5200,
     ),
     Target(
         "trace",
@@ -251,6 +249,6 @@ TARGETS = (
         _traces,
         'create delete affinity anti-affinity fault-domain , " 1.5 NaN',
         shape="lines",
-        most_bytes=3000,
+        most_bytes=1300,
     ),
 )

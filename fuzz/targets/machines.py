@@ -12,7 +12,7 @@ from homenode.drivers.xen_snapshot import snapshot_of
 from homenode.formats import host_toml, hwloc_xml, snapshot
 
 _FILE = FOLDER / "host"
-_LARGEST = 4500
+_LARGEST = 3200
 
 
 def _hwloc(data: bytes) -> None:
@@ -37,8 +37,7 @@ def _capture(data: bytes) -> None:
 
 
 def _hwloc_seeds() -> list[bytes]:
-    folder = seeds.OTHERS / "topologies" / "hwloc-xml"
-    return seeds.own("hwloc_xml") + seeds.files(folder, "*.xml", most_bytes=8000)
+    return seeds.own("hwloc_xml")
 
 
 def _tomls() -> list[bytes]:
@@ -72,28 +71,28 @@ TARGETS = (
     Target(
         "hwloc_xml",
         _hwloc,
-        ("formats.hwloc_xml", "formats.xml_tree", "formats.described"),
+        ("formats.hwloc_xml",),
         _hwloc_seeds,
         "NUMANode Package Core PU L3Cache Die 0xf...f NUMALatency PCIDev complete_cpuset Bandwidth"
         " os_index",
         shape="xml",
-        most_bytes=8000,
+        most_bytes=2500,
     ),
     Target(
         "host_toml",
         _toml,
-        ("formats.host_toml", "formats.table", "formats.toml_text"),
+        ("formats.host_toml", "formats.toml_text"),
         _tomls,
         "cores memory free cores_per_llc cores_per_die huge_pages name hypervisor sockets nodes"
         " threads_per_core threads distances [[node]] [[cpupool]] [[device]] [distances] groups"
         " 4GiB",
         shape="settings",
-        most_bytes=2500,
+        most_bytes=1500,
     ),
     Target(
         "snapshot",
         _snapshot,
-        ("formats.snapshot", "formats.table"),
+        ("formats.snapshot",),
         _snapshots,
         "0-3 dram cxl running KiB",
         shape="json",

@@ -226,7 +226,7 @@ TARGETS = (
         lambda: for_each(6, _SETS),
         "all ^ node: nodes: - , : / 65535 65536 0x ;",
         most_bytes=64,
-        share=6,
+        share=3,
     ),
     Target(
         "units",
@@ -245,7 +245,7 @@ TARGETS = (
         "nodes level distance usable vcpus_per_core hole cores_short balanced first-fit xl pack"
         " preserve spread empty memory wastes ~4G ~1/8 ~8 - , /",
         most_bytes=96,
-        share=12,
+        share=8,
     ),
     Target(
         "places",
@@ -254,7 +254,7 @@ TARGETS = (
         lambda: for_each(4, _HOSTS),
         "xen+ssh:// sim: host= load= fail= square/ busy @ [ ] %",
         most_bytes=96,
-        share=12,
+        share=10,
     ),
     Target(
         "xl_words",
@@ -263,7 +263,7 @@ TARGETS = (
         lambda: [one.encode() for one in _CALLS],
         "create --defconfig --dryrun -f -c = \\n -- vcpus=2 'a' [",
         most_bytes=128,
-        share=10,
+        share=6,
     ),
     Target(
         "xl_said",
@@ -272,7 +272,7 @@ TARGETS = (
         lambda: for_each(2, _SAID),
         "libxl:__error:__ xc:__error:__ panic:__ Domain__1: cannot__ \\n",
         most_bytes=256,
-        share=8,
+        share=5,
     ),
     Target(
         "numad_question",
@@ -281,7 +281,7 @@ TARGETS = (
         lambda: [b"4", b"4:8192", b"0:0"],
         ":",
         most_bytes=24,
-        share=8,
+        share=12,
     ),
     Target(
         "wishes",
@@ -290,7 +290,7 @@ TARGETS = (
         lambda: for_each(7, _WISHES),
         "auto nodes node cxl hbm any slow : GiB 0000:00:01.0 ^",
         most_bytes=48,
-        share=12,
+        share=10,
     ),
     Target(
         "what_if",
@@ -300,6 +300,6 @@ TARGETS = (
         "affinity hold move free without scheduler keeper web db credit2 credit ideal socket core"
         " all \\n",
         most_bytes=96,
-        share=6,
+        share=8,
     ),
 )
