@@ -33,7 +33,7 @@ with atheris.instrument_imports(include=["homenode"], exclude=_OTHERS):
     from fuzz.target import Target
 
     _TARGET = targets_of(_FAMILY)[sys.argv[1]]
-    _SEEDS = list(_TARGET.seeds())
+    _SEEDS = [data for data in _TARGET.seeds() if len(data) <= _TARGET.most_bytes]
     for _seed in _SEEDS:
         # Much is imported when it is needed: now, so that it is watched. What is wrong is met
         # again, and kept, in the run itself.

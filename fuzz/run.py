@@ -43,7 +43,7 @@ def main() -> int:
     for turn in range(1, asked.rounds + 1):
         for target in targets:
             done = sums(asked.work).get(target.name, {"inputs": 0, "runs": 0})
-            inputs = asked.inputs * target.share * turn // asked.rounds - done["inputs"]
+            inputs = int(asked.inputs * target.share * turn / asked.rounds) - done["inputs"]
             if inputs <= 0:
                 continue
             line = _run(target, inputs, seed=asked.seed + done["runs"], work=asked.work)
@@ -102,7 +102,9 @@ def _command(target: Target, inputs: int, *, seed: int, work: Path) -> list[str]
         folder.mkdir(parents=True, exist_ok=True)
     kept = seeds.files(seeds.CRASHERS / target.name, "*")
     for at, data in enumerate((*target.seeds(), *kept)):
-        (first / str(at)).write_bytes(data)
+        # Cut off, most inputs are none; the long ones are for the tests.
+        if len(data) <= target.most_bytes:
+            (first / str(at)).write_bytes(data)
     dictionary = work / "seeds" / f"{target.name}.dict"
     dictionary.write_text("".join(f'"{_escaped(word)}"\n' for word in target.dictionary))
     return [

@@ -5,7 +5,7 @@ from homenode.formats import snapshot
 from homenode.guest import Guest
 from homenode.host import Host
 
-_MOST_CPUS = 512
+_MOST_CPUS = 64
 
 
 def expect_saved(host: Host, guests: tuple[Guest, ...] = (), *, data: bytes) -> None:

@@ -13,7 +13,8 @@ class Target(NamedTuple):
     the modules below ``homenode`` whose readers it goes through; `seeds` gives the inputs to begin
     with. `shape` names the way in which inputs are changed (`fuzz.mutation`); without one libFuzzer
     changes bytes, which is enough for what is a few words long. `words`, with blanks between, are
-    put into inputs. `share` is how many times more inputs it gets than a slow one.
+    put into inputs. `share` is how many times more inputs it gets than a slow one (or less:
+    whole commands, and what goes through polars, take milliseconds).
     """
 
     name: str
@@ -23,7 +24,7 @@ class Target(NamedTuple):
     words: str = ""
     shape: str = ""
     most_bytes: int = 4096
-    share: int = 1
+    share: float = 1
 
     @property
     def dictionary(self) -> tuple[str, ...]:

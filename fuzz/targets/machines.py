@@ -12,7 +12,8 @@ from homenode.drivers.xen_snapshot import snapshot_of
 from homenode.formats import host_toml, hwloc_xml, snapshot
 
 _FILE = FOLDER / "host"
-_LARGEST = 3200
+_LARGEST = 16_000
+_SMALL = b"nodes = 2\nmemory = '4GiB'\n[[cpupool]]\nname = 'p'\nnodes = '0-1'\n"
 
 
 def _hwloc(data: bytes) -> None:
@@ -37,7 +38,8 @@ def _capture(data: bytes) -> None:
 
 
 def _hwloc_seeds() -> list[bytes]:
-    return seeds.own("hwloc_xml")
+    folder = seeds.OTHERS / "topologies" / "hwloc-xml"
+    return seeds.own("hwloc_xml") + seeds.files(folder, "*.xml", most_bytes=_LARGEST)
 
 
 def _tomls() -> list[bytes]:
@@ -49,7 +51,7 @@ def _tomls() -> list[bytes]:
 def _snapshots() -> list[bytes]:
     seen = [snapshot_of(seeds.parted(data), source="x") for data in xen.hosts()]
     dumps = [snapshot.dump(one.host, one.guests, indent=None) for one in seen]
-    made = [host_toml.parse(text(data), source="x") for data in _tomls()]
+    made = [host_toml.parse(text(data), source="x") for data in (_SMALL, *_tomls())]
     dumps += [snapshot.dump(host, (), indent=None) for host in made]
     return [one.encode() for one in dumps if len(one) <= _LARGEST]
 
@@ -76,7 +78,7 @@ TARGETS = (
         "NUMANode Package Core PU L3Cache Die 0xf...f NUMALatency PCIDev complete_cpuset Bandwidth"
         " os_index",
         shape="xml",
-        most_bytes=2500,
+        most_bytes=1900,
     ),
     Target(
         "host_toml",
@@ -87,7 +89,7 @@ TARGETS = (
         " threads_per_core threads distances [[node]] [[cpupool]] [[device]] [distances] groups"
         " 4GiB",
         shape="settings",
-        most_bytes=1500,
+        most_bytes=700,
     ),
     Target(
         "snapshot",
@@ -96,7 +98,7 @@ TARGETS = (
         _snapshots,
         "0-3 dram cxl running KiB",
         shape="json",
-        most_bytes=_LARGEST,
+        most_bytes=2000,
     ),
     Target(
         "capture",
@@ -105,6 +107,6 @@ TARGETS = (
         any_host,
         "<topology <capabilities cpu_topology numa_info { ustar BZh =",
         shape="lines",
-        most_bytes=_LARGEST,
+        most_bytes=1100,
     ),
 )
