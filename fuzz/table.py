@@ -1,13 +1,15 @@
 """The table of what was run, from the lines that `fuzz.run` leaves.
 
-python -m fuzz.table [FOLDER]
+python -m fuzz.table FOLDER
 """
 
 import json
 import sys
 from pathlib import Path
 
-_HEAD = ("target", "inputs", "inputs a second", "corpus", "edges", "features")
+from fuzz import seeds
+
+_HEAD = ("target", "inputs", "inputs a second", "corpus", "edges", "features", "found")
 
 
 def sums(work: Path) -> dict[str, dict[str, float]]:
@@ -27,21 +29,22 @@ def sums(work: Path) -> dict[str, dict[str, float]]:
 def table(work: Path) -> str:
     """Return the runs in that folder as a table in Markdown, a row for each target."""
     found = sums(work)
-    rows = [
-        (
-            name,
-            f"{one['inputs']:,}",
-            f"{one['inputs'] / max(one['seconds'], 0.1):,.0f}",
-            f"{one['corpus']:,}",
-            f"{one['coverage']:,}",
-            f"{one['features']:,}",
-        )
-        for name, one in found.items()
-    ]
+    rows = [_row(name, one) for name, one in found.items()]
     total = sum(one["inputs"] for one in found.values())
-    rows.append(("all", f"{total:,}", "", "", "", ""))
+    kept = sum(_kept(name) for name in found)
+    rows.append(("all", f"{total:,}", "", "", "", "", str(kept)))
     lines = [_HEAD, ("---", *("--:",) * (len(_HEAD) - 1)), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _row(name: str, one: dict[str, float]) -> tuple[str, ...]:
+    speed = one["inputs"] / max(one["seconds"], 0.1)
+    numbers = (one["inputs"], speed, one["corpus"], one["coverage"], one["features"], _kept(name))
+    return (name, *(f"{number:,.0f}" for number in numbers))
+
+
+def _kept(name: str) -> int:
+    return len(list((seeds.CRASHERS / name).glob("*")))
 
 
 if __name__ == "__main__":

@@ -44,3 +44,9 @@ def test_numbers_without_end_are_no_numbers_of_the_kernel():
         f"10 default anon=1 N0=3 N1={long} N{long}=1 kernelpagesize_kB={long}", "10-20 rw"
     )
     assert (mapped.pages, mapped.page_kib) == ({0: 3}, 4)
+
+
+def test_a_line_of_free_blocks_has_as_many_orders_as_a_kernel_can_have():
+    # Each further one doubles what is counted: a long line would be a number of so many bits.
+    found = numa_maps.free_blocks("Node 0, zone Normal" + " 1" * 100_000)
+    assert found[0].bit_length() < 64

@@ -12,7 +12,7 @@ from homenode.bitmap import CpuMap, NodeMap
 from homenode.drivers import xen_snapshot
 from homenode.formats import host_toml, xen_debug_keys, xentrace, xl_cfg, xl_info, xl_list
 from homenode.formats.xl_cfg import GuestConfig
-from homenode.placement import View, place
+from homenode.placement import Decision, View, place
 
 CAPTURES = seeds.RECORDED / "xen-captures"
 HOST = host_toml.parse(
@@ -69,6 +69,15 @@ def _placed(data: bytes) -> None:
         raise Defect("the written config leaves the nodes open")
     if decision.nodes:
         expect(later.explicit.nodes, decision.nodes, "the nodes that were decided on")
+    if len(data) % 3 == 0:
+        decided = place(View(HOST, ()), later, asked.policy)
+        expect(where(decided), where(decision), "what was decided on")
+
+
+def where(decision: Decision) -> tuple[object, ...]:
+    """Return what a decision is about: the nodes, and how much memory comes from each."""
+    shares = tuple((share.node, share.kib) for share in decision.memory)
+    return decision.fits, decision.nodes, shares
 
 
 def _info(data: bytes) -> None:
