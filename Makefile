@@ -5,11 +5,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUNS := $(VENV)/.runs
 READY := $(VENV)/.ready
+FUZZ_READY := $(VENV)/.fuzz-ready
+FUZZ_INPUTS ?= 10000
 NOVA := .venv-nova
 NOVA_VERSION := 34.0.0
 NOVA_READY := $(NOVA)/.ready-$(NOVA_VERSION)
 
-.PHONY: help demo test test-xen test-kvm proof proof-keeper proof-simulator proof-policies compiled lint format docs man \
+.PHONY: help demo test test-xen test-kvm proof proof-keeper proof-simulator proof-policies compiled lint format docs man fuzz \
   bench wheel clean
 
 help:
@@ -18,6 +20,7 @@ help:
 	@echo "make test-xen  tests on a real Xen, booted under qemu (fetches it; skips where it cannot)"
 	@echo "make lint   ruff, mypy, import-linter"
 	@echo "make test-kvm  tests on a real libvirt and QEMU, in a Linux booted under qemu"
+	@echo "make fuzz   every parser, fed with what nobody would write; ten minutes (FUZZ_INPUTS=100000: hours)"
 	@echo "make proof  stock xl and libvirt beside homenode, on these: prints the tables of docs/proof.md"
 	@echo "make proof-keeper  the keeper on these, and killed on these; an hour or two"
 	@echo "make proof-simulator  the simulator beside published tables and a real Xen's traces"
@@ -53,6 +56,13 @@ test-xen: $(READY)
 
 test-kvm: $(READY)
 	timeout --foreground --signal=INT --kill-after=60 25m $(BIN)/python -m pytest tests/kvm -ra
+
+$(FUZZ_READY): $(READY)
+	$(BIN)/python -m pip install --quiet --group fuzz
+	@touch $@
+
+fuzz: $(FUZZ_READY)
+	$(BIN)/python -m fuzz.run --inputs $(FUZZ_INPUTS)
 
 # The keeper on real hypervisors, killed, and its numbers; Xen in exact time takes an hour or two.
 proof-keeper: $(READY)

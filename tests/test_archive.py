@@ -192,6 +192,15 @@ def test_an_archive_that_is_damaged_in_the_middle_is_not_taken_to_end_there():
     assert "not whole as a tar archive" in refused(bytes(content))
 
 
+def test_a_sparse_file_whose_map_is_cut_off_is_refused():
+    member = tarfile.TarInfo("machine/sys/file")
+    member.type = tarfile.GNUTYPE_SPARSE
+    head = bytearray(member.tobuf(tarfile.GNU_FORMAT))
+    head[482] = 1  # more of the map follows, it says
+    head[148:156] = b"%06o\0 " % tarfile.calc_chksums(bytes(head))[0]
+    assert "damaged" in refused(bytes(head))
+
+
 def test_a_size_below_zero_is_refused():
     content = bytearray(packed(small_tree()))
     content[124:136] = b"\xff" * 11 + b"\x00"  # the size, in tar's base 256

@@ -104,3 +104,14 @@ def test_a_guests_file_is_recognised_by_its_first_character():
     with pytest.raises(HomenodeError, match="no domain of libvirt"):
         read_guest("\ufeff\n <network/>", source="g")
     assert isinstance(read_guest("name = '<domain>'", source="g"), GuestConfig)
+
+
+@pytest.mark.parametrize("wish", ["required", "preferred"])
+def test_a_device_whose_address_would_break_the_line_is_told_of_in_one(wish):
+    text = f'pci = ["a\\n\x1b[2J:0"]\nnodes_devices = "{wish}"'
+    try:
+        told = decided(text)[1].warnings[0].text
+    except HomenodeError as error:
+        told = str(error)
+    assert r"'a\n\x1b[2j:0'" in told
+    assert told.isprintable()

@@ -151,6 +151,7 @@ def test_every_verb_has_help_with_examples(run, verb):
         (["place", GUEST], "no host is named"),
         (["place", "-c", "capture:/no/such", GUEST], "/no/such"),
         (["place", "-c", "xen-captures/n8", GUEST], "no connection URI"),
+        (["place", "-c", "two\nlines", GUEST], "named as capture:PATH"),
         (["place", "-c", "ftp://host", GUEST], "no scheme 'ftp'"),
         (["place", "-c", HOST, "/no/such.cfg"], "/no/such.cfg: No such file"),
         (["place", "-c", HOST, str(CAPTURES)], "Is a directory"),

@@ -95,6 +95,13 @@ def test_standard_input_that_is_closed_is_one_line():
     assert "standard input" in done.stderr
 
 
+def test_a_standard_input_that_cannot_be_read_is_said_in_one_line(tmp_path):
+    with (tmp_path / "written").open("w") as file:  # for writing alone
+        done = run("create", "-", stdin=file)
+    assert done.returncode == ExitStatus.BAD_INPUT
+    assert done.stderr == "homenode: standard input: Bad file descriptor\n"
+
+
 @pytest.mark.parametrize("arguments", [["list"], ["policies"], ["--help"], ["--version"]])
 def test_a_full_disk_behind_the_output_is_one_line(arguments):
     with Path("/dev/full").open("w") as full:

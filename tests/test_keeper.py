@@ -467,6 +467,8 @@ def test_what_makes_no_sense_is_one_line(capsys, arguments, said):
         ("[keeper]\nround_s = 0\n", "keeper.round_s: not from 0.2 to 60"),
         ("[keeper]\nround_s = true\n", "a number is wanted"),
         ("[keeper\n", "is not TOML"),
+        (f"[keeper]\nround_s = {'9' * 5000}\n", "is not TOML"),
+        (f"[keeper]\nround_s = {'[' * 5000}\n", "is nested too deep"),
         ("[kept]\n", "did you mean 'keeper'?"),
     ],
 )

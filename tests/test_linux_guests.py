@@ -136,6 +136,11 @@ def test_version_1_of_control_groups_counts_pages():
     assert cgroup.memory_kib(text) == {0: 13 * 4, 1: 39 * 4}
 
 
+def test_what_is_no_number_of_a_control_group_is_passed_over():
+    long = "9" * 5000
+    assert cgroup.memory_kib(f"anon N0=4096 N1={long} N{long}=1 N٣=4096\n") == {0: 4}
+
+
 def test_groups_of_both_versions_are_found():
     text = "4:cpuset:/machine/a\n3:memory,cpu:/machine/b\n0::/c\nnonsense\n"
     assert cgroup.paths(text) == {

@@ -215,7 +215,13 @@ def test_bad_input_names_the_line_and_what_is_allowed(right, scenario, capsys):
     assert re.search(complaint, said), said
 
 
-@pytest.mark.parametrize("text", ["", "duration = '1s'", "duration = '1s'\nhost = 'e5620'", "["])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "duration = '1s'", "duration = '1s'\nhost = 'e5620'", "[",
+        "seeds = " + "[" * 5000, "seeds = " + "9" * 5000,
+    ],
+)  # fmt: skip
 def test_what_is_no_scenario_is_refused_in_one_line(text, scenario, capsys):
     scenario.write_text(text)
     assert main(["simulate", str(scenario)]) == 2

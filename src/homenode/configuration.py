@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from homenode.errors import HomenodeError, ParseError
 from homenode.formats.table import Table
+from homenode.formats.toml_text import document
 from homenode.keeper.settings import NUMBERS, Settings
 
 PATH = "/etc/homenode/homenode.toml"
@@ -76,13 +77,7 @@ def _text(path: str) -> str | None:
 
 
 def _stated(text: str, path: str) -> list[tuple[str, float | str]]:
-    import tomllib  # noqa: PLC0415 - most hosts have no such file
-
-    try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ParseError(f"is not TOML: {error}", source=path) from None
-    whole = Table(document, _TABLES, path="", source=path)
+    whole = Table(document(text, source=path), _TABLES, path="", source=path)
     if "keeper" not in whole:
         return []
     keeper = whole.table("keeper", (*NUMBERS, *_TEXTS))

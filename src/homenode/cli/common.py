@@ -164,11 +164,11 @@ def connect(uri: str | None) -> Driver:
 
 def read_text(path: str) -> str:
     """Return the text of the file at `path` (``-`` is standard input), UTF-8 in any locale."""
+    name = "standard input" if path == "-" else path or "''"
     try:
         if path == "-":
-            name, content = "standard input", _standard_input()
+            content = _standard_input()
         else:
-            name = path or "''"
             with open(path, "rb") as file:  # noqa: PTH123 - pathlib costs 5 ms
                 content = file.read(_LARGEST_FILE + 1)
         if len(content) > _LARGEST_FILE:

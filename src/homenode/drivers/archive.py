@@ -255,6 +255,9 @@ def _members(content: io.BytesIO, source: str) -> dict[str, tarfile.TarInfo]:
         if content.read(_BLOCK).strip(b"\0"):
             raise tarfile.ReadError
     # RecursionError: tarfile reads a header of names that follows another one from within it.
-    except (tarfile.TarError, OSError, ValueError, OverflowError, EOFError, RecursionError):
+    # IndexError: it takes the map of a sparse file to be whole.
+    except (
+        tarfile.TarError, OSError, ValueError, OverflowError, EOFError, RecursionError, IndexError,
+    ):  # fmt: skip
         raise HomenodeError(f"{source}: is damaged: not whole as a tar archive") from None
     return members

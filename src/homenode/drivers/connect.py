@@ -32,9 +32,9 @@ def driver_for(uri: str | None) -> Driver:
         uri = _this_host()
     scheme, colon, rest = uri.partition(":")
     if not colon:
-        raise HomenodeError(
-            f"{uri!r} is no connection URI", hint=f"a file or folder is named as capture:{uri}"
-        )
+        named = f"capture:{uri}" if uri.isprintable() else "capture:PATH"
+        hint = f"a file or folder is named as {named}"
+        raise HomenodeError(f"{uri!r} is no connection URI", hint=hint)
     if scheme.partition("+")[0] in _LIBVIRT:
         from homenode.drivers.libvirt import LibvirtDriver  # noqa: PLC0415 - one of them
 

@@ -36,7 +36,6 @@ cpus is there and gives nothing; a host without any is left out, since no guest 
 
 import json
 import re
-import tomllib
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -46,6 +45,7 @@ from homenode.errors import HomenodeError, ParseError
 from homenode.fleet.hosts import FleetHost, OverCommit
 from homenode.formats import host_toml
 from homenode.formats.table import Table
+from homenode.formats.toml_text import document
 from homenode.host import Cpu, Host, Node
 
 MOST_HOSTS = 50_000
@@ -99,15 +99,8 @@ def read_fleet(path: Path | str, *, host_of: Hosts) -> FleetPlan:
 
 def parse(text: str, *, source: str, host_of: Hosts) -> FleetPlan:
     """Return the fleet that `text` describes in TOML; `host_of` gives what ``host`` names."""
-    try:
-        document = tomllib.loads(text)
-    except RecursionError:
-        raise ParseError("is nested too deep", source=source) from None
-    except ValueError as error:
-        raise ParseError(
-            f"is not TOML: {error}", source=source, hint="a fleet is TOML, or Huawei's pm_res.csv"
-        ) from None
-    fleet = Table(document, _FLEET, path="", source=source)
+    hint = "a fleet is TOML, or Huawei's pm_res.csv"
+    fleet = Table(document(text, source=source, hint=hint), _FLEET, path="", source=source)
     kinds = _Kinds(host_of)
     counts = _Counts({}, {})
     hosts: list[FleetHost] = []

@@ -6,6 +6,8 @@
 
 from collections.abc import Mapping
 
+from homenode.formats.columns import whole_number
+
 _PAGE_KIB = 4
 _OF_THE_GUEST = ("anon", "shmem")
 _V1 = "hierarchical_"
@@ -36,9 +38,10 @@ def _rows(text: str) -> list[tuple[str, dict[int, int]]]:
         if "=" in name:  # version 1: total=12 N0=5
             name = name.partition("=")[0]
         for word in words:
-            node, _, amount = word.partition("=")
-            if node.startswith("N") and node[1:].isdecimal() and amount.isdecimal():
-                by_node[int(node[1:])] = int(amount)
+            name_of_node, _, text_of_amount = word.partition("=")
+            node, amount = whole_number(name_of_node[1:]), whole_number(text_of_amount)
+            if name_of_node.startswith("N") and node is not None and amount is not None:
+                by_node[node] = amount
         if by_node:
             rows.append((name, by_node))
     return rows

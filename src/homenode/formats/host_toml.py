@@ -82,6 +82,7 @@ from homenode.bitmap import LARGEST_MEMBER, CpuMap, NodeMap
 from homenode.errors import HomenodeError, ParseError
 from homenode.formats.doubts import with_doubts
 from homenode.formats.table import LARGEST_NUMBER, Table
+from homenode.formats.toml_text import document
 from homenode.host import Cpu, Cpupool, Device, DeviceKind, Host, Node, NodeKind, PagePool
 from homenode.units import parse_memory_kib
 
@@ -155,19 +156,11 @@ def host_of(host: Table) -> Host:
 
 
 def _document(text: str, source: str) -> Table:
-    import tomllib  # noqa: PLC0415 - brings in re, which other hosts can do without
-
     if len(text) > LARGEST_TEXT:
         raise ParseError("too long for the description of a host", source=source)
-    try:
-        values = tomllib.loads(text)
-    except RecursionError:
-        raise ParseError("is nested too deep", source=source) from None
-    except ValueError as error:
-        # Anything may have been taken for TOML: its reader says what else is read, too.
-        hint = "a host is described in TOML, by `xl info -n`, or by a snapshot of homenode"
-        raise ParseError(f"is not TOML: {error}", source=source, hint=hint) from None
-    return Table(values, KEYS, path="", source=source)
+    # Anything may have been taken for TOML: its reader says what else is read, too.
+    hint = "a host is described in TOML, by `xl info -n`, or by a snapshot of homenode"
+    return Table(document(text, source=source, hint=hint), KEYS, path="", source=source)
 
 
 def _stem(source: str) -> str:

@@ -8,10 +8,13 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from homenode.errors import ParseError
+from homenode.formats.columns import whole_number
 
 _WORDS = ("heap", "stack", "huge")
 _SHARED = ("/memfd:", "/dev/shm/", "/SYSV", "/dev/zero")  # noqa: S108 - as the kernel names them
 _ORDINARY_KIB = 4
+_MOST_ORDERS = 64
+"""Linux has 11 on x86, and nowhere more than some 20 (MAX_ORDER)."""
 
 
 class Mapped(NamedTuple):
@@ -80,18 +83,19 @@ def _mapped(line: str, ends: Mapping[int, int], source: str, number: int) -> Map
         policy.append(words.pop(0))
     facts = dict(word.partition("=")[::2] for word in words)
     pages = {
-        int(name[1:]): int(value)
+        node: count
         for name, value in facts.items()
-        if name[:1] == "N" and name[1:].isdecimal() and value.isdecimal()
+        if name[:1] == "N"
+        and (node := whole_number(name[1:])) is not None
+        and (count := whole_number(value)) is not None
     }
     name = facts.get("file", "")
-    size = facts.get("kernelpagesize_kB", "")
     return Mapped(
         start,
         ends[start],
         " ".join(policy),
         pages,
-        page_kib=int(size) if size.isdecimal() and int(size) else _ORDINARY_KIB,
+        page_kib=whole_number(facts.get("kernelpagesize_kB", "")) or _ORDINARY_KIB,
         is_own="anon" in facts or "huge" in facts or name.startswith(_SHARED),
     )
 
@@ -124,12 +128,16 @@ def free_blocks(buddyinfo: str, *, order: int = 9) -> dict[int, int]:
     for line in buddyinfo.splitlines():
         head, comma, rest = line.partition(",")
         words = rest.split()
-        node = head.removeprefix("Node").strip()
-        if not comma or not node.isdecimal() or words[:1] != ["zone"]:
+        node = whole_number(head.removeprefix("Node").strip())
+        if not comma or node is None or words[:1] != ["zone"]:
             continue
-        counts = [int(word) for word in words[2:] if word.isdecimal()]
+        counts = [
+            count
+            for word in words[2 : 2 + _MOST_ORDERS]
+            if (count := whole_number(word)) is not None
+        ]
         blocks = sum(count << at for at, count in enumerate(counts[order:]))
-        total[int(node)] = total.get(int(node), 0) + blocks
+        total[node] = total.get(node, 0) + blocks
     return total
 
 
@@ -138,6 +146,7 @@ def value_kib(status: str, name: str) -> int:
     for line in status.splitlines():
         head, colon, rest = line.partition(":")
         words = rest.split()
-        if colon and head == name and words and words[0].isdecimal():
-            return int(words[0])
+        kib = whole_number(words[0]) if colon and head == name and words else None
+        if kib is not None:
+            return kib
     return 0

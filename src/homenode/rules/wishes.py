@@ -95,7 +95,7 @@ def near_device(address: str, host: Host, *, required: bool) -> NearDevice:
     node = known.get(full)
     if node is not None and node in host.node_map:
         return NearDevice(full, node, required)
-    shown = address[:40] or "''"
+    shown = address[:40] if address and address.isprintable() else repr(address[:40])
     if full in known:
         raise HomenodeError(f"this host does not tell on which node {shown} hangs")
     if host.devices:

@@ -42,13 +42,13 @@ Unknown keys are errors, and the complaint names the line.
 """
 
 import re
-import tomllib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from homenode.bitmap import NodeMap
 from homenode.errors import HomenodeError, ParseError
 from homenode.formats.table import Table
+from homenode.formats.toml_text import document
 from homenode.host import Host
 from homenode.placement.policies import policy
 from homenode.scheduler.agenda import LATEST_NS
@@ -94,12 +94,9 @@ def parse(text: str, *, source: str, host_of: Hosts, guests: Sequence[GuestPlan]
     `host_of` gives the host for what ``host`` says, unless that is a machine's name; `guests` are
     those that are there already. Raises `ParseError` with the line for what is wrong.
     """
+    said = document(text, source=source)
     try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ParseError(f"is not TOML: {error}", source=source) from None
-    try:
-        return _scenario(document, source, host_of, guests)
+        return _scenario(said, source, host_of, guests)
     except ParseError as error:
         place = re.match(r"[\w.\[\]-]+(?=: )", error.message)
         line = line_of(text, place.group()) if place else None
@@ -136,9 +133,9 @@ def line_of(text: str, place: str) -> int | None:
 
 
 def _scenario(
-    document: dict[str, Any], source: str, host_of: Hosts, known: Sequence[GuestPlan]
+    said: dict[str, Any], source: str, host_of: Hosts, known: Sequence[GuestPlan]
 ) -> Scenario:
-    whole = Table(document, _SCENARIO, path="", source=source)
+    whole = Table(said, _SCENARIO, path="", source=source)
     host, memory = _host(whole, host_of)
     duration = _time(whole, "duration", least=1)
     warmup = _time(whole, "warmup", default=duration // 10)
