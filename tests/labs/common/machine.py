@@ -287,7 +287,7 @@ class Machine:
             if rich and rich.origin:
                 _pack_package(archive, Path(rich.origin).parent)
         script = f"mkdir -p {PACKAGES} && rm -rf {PACKAGES}/homenode && tar -x -C {PACKAGES}"
-        self.run(script, input=packed.getvalue(), check=True)
+        self.run(script, input=packed.getvalue(), timeout_s=300, check=True)
         if sys.version_info[:2] != PYTHON:
             compiler = ["python3", "-m", "compileall", "-q", "--invalidation-mode"]
             self.run([*compiler, "unchecked-hash", f"{PACKAGES}/homenode"], timeout_s=600)
