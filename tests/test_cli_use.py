@@ -130,6 +130,19 @@ def test_an_error_is_one_line_whatever_is_named():
         assert "a\\nb" in done.stderr
 
 
+@pytest.mark.parametrize("arguments", [["topology"], ["top", "--once", "--interval", "0.1"]])
+def test_what_is_drawn_by_rich_says_so_where_it_is_not_installed(folder, arguments):
+    (folder / "rich").mkdir()
+    (folder / "rich" / "__init__.py").write_text("raise ModuleNotFoundError(name='rich.box')\n")
+    config("web")
+    assert run("create", "guest.cfg").returncode == 0
+    told = run(*arguments, env={**os.environ, "PYTHONPATH": str(folder)})
+    assert told.returncode == ExitStatus.BAD_INPUT
+    assert "pip install rich" in told.stderr
+    assert len(told.stderr.splitlines()) == 1
+    assert run(*arguments, "--json", env={**os.environ, "PYTHONPATH": str(folder)}).stdout
+
+
 def test_an_endless_guest_config_is_refused():
     done = run("place", "/dev/zero", timeout=20)
     assert done.returncode == ExitStatus.BAD_INPUT

@@ -88,6 +88,15 @@ def _status(arguments: list[str]) -> int:
     except KeyboardInterrupt as interrupt:
         complain("; ".join(("interrupted", *map(str, interrupt.args))))
         return ExitStatus.INTERRUPTED
+    except ModuleNotFoundError as error:
+        # Where homenode was copied and not installed, all but pictures works without it.
+        if (error.name or "").partition(".")[0] != "rich":
+            raise
+        complain(
+            "rich, which draws this, is not installed; pip install rich, or apt install"
+            " python3-rich; --json needs neither"
+        )
+        return ExitStatus.BAD_INPUT
 
 
 def _mend_streams() -> None:

@@ -279,16 +279,15 @@ class Machine:
         return data
 
     def install_homenode(self, source: Path = SOURCE) -> None:
-        """Put the package into the lab, compiled, with its commands in /usr/bin."""
+        """Put the package, and what it requires, into the lab, with its commands in /usr/bin."""
         packed = io.BytesIO()
         with tarfile.open(fileobj=packed, mode="w") as archive:
-            for path in sorted((source / "homenode").rglob("*")):
-                if path.is_file() and "__pycache__" not in path.parts:
-                    _pack(archive, str(path.relative_to(source)), path.read_bytes())
-                    if path.suffix == ".py" and sys.version_info[:2] == PYTHON:
-                        _pack(archive, *_compiled(source, path))
+            _pack_package(archive, source / "homenode")
+            rich = importlib.util.find_spec("rich")
+            if rich and rich.origin:
+                _pack_package(archive, Path(rich.origin).parent)
         script = f"mkdir -p {PACKAGES} && rm -rf {PACKAGES}/homenode && tar -x -C {PACKAGES}"
-        self.run(script, input=packed.getvalue(), check=True)
+        self.run(script, input=packed.getvalue(), timeout_s=300, check=True)
         if sys.version_info[:2] != PYTHON:
             compiler = ["python3", "-m", "compileall", "-q", "--invalidation-mode"]
             self.run([*compiler, "unchecked-hash", f"{PACKAGES}/homenode"], timeout_s=600)
@@ -308,6 +307,14 @@ def _pack(archive: tarfile.TarFile, name: str, data: bytes) -> None:
     member = tarfile.TarInfo(name)
     member.size = len(data)
     archive.addfile(member, io.BytesIO(data))
+
+
+def _pack_package(archive: tarfile.TarFile, package: Path) -> None:
+    for path in sorted(package.rglob("*")):
+        if path.is_file() and "__pycache__" not in path.parts:
+            _pack(archive, str(path.relative_to(package.parent)), path.read_bytes())
+            if path.suffix == ".py" and sys.version_info[:2] == PYTHON:
+                _pack(archive, *_compiled(package.parent, path))
 
 
 def _compiled(source: Path, path: Path) -> tuple[str, bytes]:
