@@ -112,9 +112,13 @@ class Canvas:
         """Say in words what this is: what screen readers read, and mice show."""
         ET.SubElement(self.element, "title").text = printable(words)
 
-    def text(self, x: float, y: float, words: str, style: str = "text") -> None:
+    def text(self, x: float, y: float, words: str, style: str = "text", *, fill: str = "") -> None:
         """Write `words` from (x, y), the left end of their base line."""
-        attributes = {"x": number(x), "y": number(y), "class": style}
+        attributes = {"x": number(x), "y": number(y)}
+        if style:
+            attributes["class"] = style
+        if fill:
+            attributes["fill"] = fill
         ET.SubElement(self.element, "text", attributes).text = printable(words)
 
     def box(  # noqa: PLR0913 - a rectangle has four numbers, and a look
