@@ -29,7 +29,7 @@ class Panel(NamedTuple):
 
 
 def picture(
-    title: str, description: str, height: float, width: int = WIDTH
+    title: str, description: str, height: float, width: int = WIDTH, margin: int = MARGIN
 ) -> tuple[ET.Element, Canvas]:
     """Return an empty SVG document with its title, and the canvas to draw on."""
     root = ET.Element(
@@ -48,8 +48,8 @@ def picture(
     ET.SubElement(root, "style").text = STYLE
     canvas = Canvas(root)
     canvas.box(0, 0, width=width, height=height, style="paper")
-    heading = fit(printable(title), width - 2 * MARGIN, "title")
-    canvas.text(MARGIN, MARGIN + 16, heading, "text title")
+    heading = fit(printable(title), width - 2 * margin, "title")
+    canvas.text(margin, MARGIN + 16, heading, "text title")
     return root, canvas
 
 

@@ -145,3 +145,17 @@ class Canvas:
 def number(value: float) -> str:
     """Return a coordinate, to a hundredth of a pixel."""
     return f"{value:.2f}".rstrip("0").rstrip(".")
+
+
+def define_hatch(root: ET.Element) -> None:
+    """Add the pattern that `fill="url(#hatch)"` refers to."""
+    size = {"width": "6", "height": "6"}
+    pattern = ET.SubElement(
+        ET.SubElement(root, "defs"),
+        "pattern",
+        {**size, "id": "hatch", "patternUnits": "userSpaceOnUse",
+         "patternTransform": "rotate(45)"},
+    )  # fmt: skip
+    ET.SubElement(pattern, "rect", {**size, "class": "hatch"})
+    line = {"x1": "0", "y1": "0", "x2": "0", "y2": "6", "class": "hatch-line"}
+    ET.SubElement(pattern, "line", line)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from homenode.drawing.svg.bars import picture, written
 from homenode.drawing.svg.canvas import Canvas, fit, text_width
-from homenode.drawing.svg.style import GUEST_COLOURS, LINE, MARGIN
+from homenode.drawing.svg.style import GUEST_COLOURS, LINE, MARGIN, ink_on
 from homenode.units import format_time
 
 _WIDTH = 800
@@ -22,10 +22,6 @@ _RIGHT = _WIDTH - MARGIN
 
 _COLOURS = ("#a83c00", "#dd8a3c", "#dcc765", "#7fb9a4", "#10705f")
 """From all memory remote to all of it local; they stay apart for the colour-blind."""
-
-_INK, _PAPER = "#1f2328", "#ffffff"
-_LIGHT = 140
-"""From this brightness on, of 255, words on a colour are dark."""
 
 _GAP_FROM = 3
 """Stretches at least so wide are kept apart by a pixel."""
@@ -184,12 +180,7 @@ def _draw(canvas: Canvas, one: Stretch, window: Window, y: float, colour: str) -
         f"{one.locality:.0%} of its memory here"
     )
     if width > text_width(one.name) + 5:
-        canvas.text(x + 3, y + 13, one.name, "", fill=_on(colour))
-
-
-def _on(colour: str) -> str:
-    red, green, blue = (int(colour[at : at + 2], 16) for at in (1, 3, 5))
-    return _INK if (299 * red + 587 * green + 114 * blue) // 1000 >= _LIGHT else _PAPER
+        canvas.text(x + 3, y + 13, one.name, "", fill=ink_on(colour))
 
 
 def _draw_waiting(
