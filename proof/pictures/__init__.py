@@ -7,5 +7,6 @@ digest of what they are made from, and are drawn anew when that is another one.
 
 from pathlib import Path
 
-FOLDER = Path(__file__).parent.parent.parent / "docs" / "pictures"
-EXAMPLES = Path(__file__).parent.parent.parent / "examples"
+ROOT = Path(__file__).parent.parent.parent
+DOCS = ROOT / "docs"
+EXAMPLES = ROOT / "examples"

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from homenode.bitmap import NodeMap
 from homenode.cli.common import connect
 from homenode.cli.main import main
 from homenode.drawing.svg.multiples import Panel, multiples, sockets
@@ -116,8 +117,7 @@ def _cpus(seen: Snapshot, guest: Guest, used: dict[int, str] | set[int]) -> list
 
 
 def _where(guest: Guest) -> str:
-    nodes = guest.node_affinity
-    assert nodes is not None
+    nodes = guest.node_affinity or NodeMap()
     told = f"{guest.name} on {'node' if len(nodes) == 1 else 'nodes'} {nodes}"
     memory = guest.memory_by_node.kib if guest.memory_by_node else {}
     away = sum(kib for node, kib in memory.items() if node not in nodes)
