@@ -154,6 +154,8 @@ def test_a_script_that_is_not_guarded_against_its_import_runs_once(scenario, tmp
 
 def test_an_estimate_has_the_interval_of_student():
     assert estimate([1.0]) == (1.0, None)
+    # What is left of the same sum in another order is no margin.
+    assert estimate([0.1 + 0.2, 0.3, 0.3])[1] == 0
     # 1, 2, 3: mean 2, deviation 1, 4.303 times 1 / sqrt(3).
     assert estimate([1.0, 2.0, 3.0]) == pytest.approx((2.0, 2.484), abs=1e-3)
 
