@@ -11,7 +11,7 @@ NOVA := .venv-nova
 NOVA_VERSION := 34.0.0
 NOVA_READY := $(NOVA)/.ready-$(NOVA_VERSION)
 
-.PHONY: help demo test test-xen test-kvm proof proof-keeper proof-simulator proof-policies compiled lint format docs man fuzz \
+.PHONY: help demo test test-xen test-kvm proof proof-keeper proof-simulator proof-policies compiled lint format docs man fuzz pictures \
   bench wheel clean
 
 help:
@@ -29,6 +29,7 @@ help:
 	@echo "make bench  measure the search, the command, and virtual nodes beside OpenStack Nova"
 	@echo "            (fetches it, 400 MB; prints ratios, fails nothing)"
 	@echo "make docs   the book, in build/docs; warnings are errors"
+	@echo "make pictures  draw the pictures of the book anew"
 	@echo "make man    the manual pages, in build/man"
 	@echo "make wheel  build the wheel into dist/"
 
@@ -121,6 +122,10 @@ bench: $(READY) $(NOVA_READY)
 docs: $(READY)
 	$(BIN)/python -m sphinx -q -j 2 -W --keep-going -b html docs build/docs
 	@echo "build/docs/index.html"
+
+# Those that would come out the same stay as they are.
+pictures: $(READY)
+	$(BIN)/python -m proof.pictures
 
 man: $(READY)
 	$(BIN)/python -m sphinx -q -W --keep-going -t manual -b man docs build/man

@@ -275,6 +275,19 @@ def test_no_guest_and_no_policy_are_said_so(run, capsys):
     assert "there is no policy ''" in capsys.readouterr().err
 
 
+def test_an_order_is_checked_term_by_term(capsys):
+    assert main(["policies", "--check", "nodes,-usable~4G"]) == ExitStatus.DONE
+    said = capsys.readouterr().out.splitlines()
+    assert said[-2:] == [
+        "      nodes       smaller: how many cpu nodes",
+        "      -usable~4G  larger, in steps of 4G: memory that the nodes can give",
+    ]
+    assert main(["policies", "--check", "spread/best-fit"]) == ExitStatus.DONE
+    said = capsys.readouterr().out
+    assert "-memory  larger: memory that is free on it" in said
+    assert "usable  smaller: memory that the nodes can give" in said
+
+
 def test_names_fill_no_picture(tmp_path, run):
     (tmp_path / "long.cfg").write_text(f'name = "{"n" * 4000}"\nmemory = 64\n')
     run("create", "long.cfg")

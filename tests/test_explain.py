@@ -4,6 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import oracle
+from homenode.formats import host_toml
+from homenode.guest import GuestRequest
+from homenode.placement import View
 from homenode.placement.deciding import place
 from homenode.placement.explain import explain
 from homenode.placement.policies import POLICIES, policy
@@ -58,3 +61,13 @@ def test_rivals_are_in_the_order_of_the_policy_and_every_node_is_accounted_for(d
             and oracle.facts(view, request, wanted, (node,))["fits"]
         }  # fmt: skip
         assert said | alone == set(view.host.node_map)
+
+
+def test_two_amounts_that_are_told_apart_do_not_look_alike():
+    host = host_toml.parse("nodes = 2\ncores = 4\nmemory = '16GiB'", source="a test")
+    nodes = [node._replace(free_kib=(8 << 20) + node.id) for node in host.nodes]
+    view = View(host.replace(nodes=nodes))
+    request = GuestRequest("guest", 1, 1 << 20, 1 << 20)
+    wanted = policy("worst-fit")
+    told = explain(view, request, wanted, place(view, request, wanted))
+    assert told.lost_by == ("chosen", "its usable is 8388608 KiB, not 8388609 KiB")

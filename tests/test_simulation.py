@@ -21,6 +21,7 @@ from homenode.simulation.arranging import arrange
 from homenode.simulation.comparison import compare
 from homenode.simulation.run import run
 from homenode.simulation.scenario_file import line_of
+from homenode.simulation.watching import waits
 
 TEXT = """\
 name = "two kinds"
@@ -153,6 +154,8 @@ def test_a_script_that_is_not_guarded_against_its_import_runs_once(scenario, tmp
 
 def test_an_estimate_has_the_interval_of_student():
     assert estimate([1.0]) == (1.0, None)
+    # What is left of the same sum in another order is no margin.
+    assert estimate([0.1 + 0.2, 0.3, 0.3])[1] == 0
     # 1, 2, 3: mean 2, deviation 1, 4.303 times 1 / sqrt(3).
     assert estimate([1.0, 2.0, 3.0]) == pytest.approx((2.0, 2.484), abs=1e-3)
 
@@ -276,6 +279,56 @@ def test_a_timeline_shows_who_ran_where(scenario, tmp_path, capsys):
     text = capsys.readouterr().out.splitlines()
     own = next(line for line in text if " cpu 10 " in line)
     assert own.split()[-1] == "c" * 100
+
+
+def test_a_timeline_shows_who_waited_and_an_idle_cpu_beside(scenario, tmp_path):
+    picture = tmp_path / "cpus.svg"
+    scenario.write_text(TEXT.replace('name = "db"\nvcpus = 4', 'name = "db"\nvcpus = 16'))
+    asked = ["simulate", str(scenario), "--variant", "pinned", "--for", "50ms"]
+    assert main([*asked, "--timeline", str(picture)]) == 0
+    drawn = picture.read_text()
+    # Sixteen vcpus that always run, on the eight cpus of their home.
+    assert "db.0 waits: " in drawn
+    assert ">waiting<" in drawn
+    assert "more vcpus that waited" in drawn
+
+
+@pytest.mark.parametrize("variant", ["free", "soft", "pinned"])
+def test_waits_of_the_record_are_those_that_are_counted(variant, scenario):
+    scenario.write_text(
+        TEXT.replace("vcpus = 4", "vcpus = 12\ncap = 300").replace("count = 2", "count = 9")
+    )
+    asked = scenario_file.parse(scenario.read_text(), source="test", host_of=None)
+    asked = asked._replace(warmup_ns=0)
+    chosen = next(one for one in asked.variants if one.name == variant)
+    recorded = run(asked, chosen, seed=1, record=True)
+    waited = {guest.name: 0 for guest in asked.guests}
+    for one in waits(recorded, 0, asked.duration_ns):
+        waited[one.name.partition(".")[0]] += one.end - one.begin
+    counted = {one.name: one.wait_s for one in recorded.outcome.guests}
+    assert {name: ns / 1e9 for name, ns in waited.items()} == pytest.approx(counted, abs=1e-6)
+    assert sum(waited.values()) > 0
+
+
+def colours_of(picture):
+    """Return the colours of what ran in a timeline."""
+    return {
+        box.get("fill")
+        for box in ET.fromstring(picture).iter("{http://www.w3.org/2000/svg}rect")  # noqa: S314 - our own
+        if "of its memory here" in "".join(box.itertext())
+    }
+
+
+@pytest.mark.parametrize(("memory", "colours"), [("home", 1), ("striped", 3)])
+def test_a_timeline_is_coloured_by_guest_where_locality_tells_nothing(
+    memory, colours, scenario, tmp_path
+):
+    picture = tmp_path / "cpus.svg"
+    held = f'affinity = "pinned"\nmemory = "{memory}"'
+    scenario.write_text(TEXT.replace('affinity = "pinned"', held))
+    asked = ["simulate", str(scenario), "--variant", "pinned", "--for", "50ms"]
+    assert main([*asked, "--timeline", str(picture)]) == 0
+    assert len(colours_of(picture.read_text())) == colours
 
 
 def test_a_timeline_that_is_too_long_is_refused(scenario, capsys):

@@ -13,6 +13,9 @@ _STUDENT = (
 )  # fmt: skip
 _NORMAL = 1.960
 
+_NOISE = 1e-12
+"""What differs by so little of its size differs by the order of its sums alone."""
+
 
 class Estimate(NamedTuple):
     """A mean over several runs, and half of its 95 % confidence interval (None with one run)."""
@@ -27,4 +30,6 @@ def estimate(values: Sequence[float]) -> Estimate:
     if count < 2:
         return Estimate(mean(values), None)
     quantile = _STUDENT[count - 2] if count - 2 < len(_STUDENT) else _NORMAL
-    return Estimate(mean(values), quantile * stdev(values) / sqrt(count))
+    margin = quantile * stdev(values) / sqrt(count)
+    noise = _NOISE * max(map(abs, values))
+    return Estimate(mean(values), margin if margin > noise else 0.0)

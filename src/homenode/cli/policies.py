@@ -1,13 +1,14 @@
 """``homenode policies``: list the policies and the facts they are made of."""
 
 from argparse import ArgumentParser
+from collections.abc import Mapping, Sequence
 
 from homenode.cli.common import parser, print_json
 from homenode.errors import ExitStatus
 from homenode.fleet.policies import DEFAULT as HOST_DEFAULT
 from homenode.fleet.policies import HOST_FACTS, HOST_POLICIES, HostFact, fleet_policy
 from homenode.placement.facts import FACTS, FactKind
-from homenode.placement.policies import DEFAULT, POLICIES, policy
+from homenode.placement.policies import DEFAULT, POLICIES, Term, policy
 
 _EXAMPLES = """\
   homenode policies
@@ -81,7 +82,9 @@ def run(arguments: list[str]) -> int:
         also = f" (also {', '.join(known.aliases)})" if known.aliases else ""
         default = " [default]" if known.name == DEFAULT else ""
         print(f"{known.name}{also}{default}\n    {known.purpose}\n    {known.order}")
-    if chosen.check is None:
+    if chosen.check is not None:
+        _print_terms(shown[0].terms, FACTS)
+    else:
         print("\nfacts:")
         for kind in FACTS.values():
             print(f"  {kind.name:<16} {kind.meaning}{f' [{kind.unit}]' if kind.unit else ''}")
@@ -109,8 +112,21 @@ def _check_pair(text: str, *, json: bool) -> int:
         print_json({"version": 1, "name": pair.name, **orders})
         return ExitStatus.DONE
     print(f"{pair.name}\n    hosts: {pair.host.order or '(the first one)'}")
+    _print_terms(pair.host.terms, HOST_FACTS)
     print(f"    nodes: {pair.node.order}")
+    _print_terms(pair.node.terms, FACTS)
     return ExitStatus.DONE
+
+
+def _print_terms(
+    terms: Sequence[Term], facts: Mapping[str, FactKind] | Mapping[str, HostFact]
+) -> None:
+    """Print what is compared, and which value of it is preferred."""
+    width = max((len(str(term)) for term in terms), default=0)
+    for term in terms:
+        preferred = "larger" if term.sign < 0 else "smaller"
+        step = f", in steps of {term.step_text}" if term.step_text else ""
+        print(f"      {term!s:<{width}}  {preferred}{step}: {facts[term.fact].meaning}")
 
 
 def _fact_document(kind: FactKind | HostFact) -> dict[str, str]:

@@ -215,26 +215,36 @@ def draw_timeline(
     window: tuple[int, int],
 ) -> None:
     """Draw which cpu ran which vcpu, as SVG, or as text to the terminal if `path` is -."""
-    from homenode.simulation.watching import stretches  # noqa: PLC0415 - only for pictures
-
-    ran = list(stretches(recorded, *window))
-    ground = recorded.arrangement.ground
     title = f"{scenario.name}: {variant.name} ({variant.scheduler})"
     if path == "-":
         _print_timeline(title, recorded, window)
-        return
-    from homenode.drawing.svg.timeline import (  # noqa: PLC0415 - one of two forms
+    else:
+        _write(path, timeline_svg(title, recorded, window))
+
+
+def timeline_svg(title: str, recorded: "Recorded", window: tuple[int, int]) -> str:
+    """Return the SVG document that shows which cpu ran which vcpu, and who waited."""
+    from homenode.drawing.svg.timeline import (  # noqa: PLC0415 - only for pictures
         Row,
         Stretch,
+        Waited,
+        Window,
         timeline,
     )
+    from homenode.simulation.watching import stretches, waits  # noqa: PLC0415 - the same
 
+    ground = recorded.arrangement.ground
     rows = [
         Row(f"cpu {cpu}", f"node {ground.node_ids[ground.node[at]]}")
         for at, cpu in enumerate(ground.cpu_ids)
     ]
-    drawn = [Stretch(one.cpu, one.begin, one.end, one.name, one.locality) for one in ran]
-    _write(path, timeline(title, rows, drawn, *window))
+    drawn = [
+        Stretch(one.cpu, one.begin, one.end, name_text(one.name), one.locality,
+                name_text(one.guest))
+        for one in stretches(recorded, *window)
+    ]  # fmt: skip
+    waited = [Waited(name_text(one.name), one.begin, one.end) for one in waits(recorded, *window)]
+    return timeline(title, rows, drawn, waited, Window(*window))
 
 
 def _print_timeline(title: str, recorded: "Recorded", window: tuple[int, int]) -> None:

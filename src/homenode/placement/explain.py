@@ -138,7 +138,10 @@ def _lost_by(search: Search, chosen: _Rival, rival: _Rival) -> str:
         term = bound.term
         raw = FACTS[term.fact].make(search.problem)
         plain = term._replace(sign=1, step=None)
-        theirs, mine = (plain.spoken(raw.lower(one.part, 0, 0)) for one in (rival, chosen))
+        exact = [raw.lower(one.part, 0, 0) for one in (rival, chosen)]
+        theirs, mine = map(plain.spoken, exact)
+        if theirs == mine and FACTS[term.fact].unit == "KiB":
+            theirs, mine = (f"{amount} KiB" for amount in exact)
         step = f", in steps of {term.step_text}" if term.step_text else ""
         if value < best:
             return f"its {term.fact} is {theirs}, better than {mine}: found too late"

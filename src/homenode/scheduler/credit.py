@@ -566,7 +566,7 @@ class Credit(Engine):
             self.tell(self.on_cpu[vcpu])
         elif self.queued[vcpu]:
             self._runq_remove(vcpu)
-        self.wait_since[vcpu] = -1
+        self.end_wait(vcpu)
 
     def _unpark(self, vcpu: int) -> None:
         # The flag is cleared after the vcpu has woken, so that it is not boosted.

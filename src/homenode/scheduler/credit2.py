@@ -329,7 +329,7 @@ class Credit2(RunQueues):
         guest = self.guest[vcpu]
         self.parked_next[vcpu] = self.parked_first[guest]
         self.parked_first[guest] = vcpu
-        self.wait_since[vcpu] = -1
+        self.end_wait(vcpu)
 
     def _unpark_all(self, guest: int) -> None:
         # unpark_parked_units

@@ -434,7 +434,8 @@ class Engine:
         """Return whether a vcpu could be given a cpu."""
         return self.ready[vcpu] != 0 and self.paused[vcpu] == 0 and self.migrating[vcpu] == 0
 
-    def _seat(self, cpu: int, vcpu: int) -> None:
+    def end_wait(self, vcpu: int) -> None:
+        """Count how long a vcpu has waited that is given a cpu, or may not run any more."""
         since = self.wait_since[vcpu]
         if since >= 0:
             waited = self.now - since
@@ -442,6 +443,9 @@ class Engine:
             if waited > self.longest_wait[vcpu]:
                 self.longest_wait[vcpu] = waited
             self.wait_since[vcpu] = -1
+
+    def _seat(self, cpu: int, vcpu: int) -> None:
+        self.end_wait(vcpu)
         last = self.last_cpu[vcpu]
         if last != cpu:
             self.last_cpu[vcpu] = cpu

@@ -10,27 +10,26 @@ from collections.abc import Sequence
 from xml.etree import ElementTree as ET  # only written here, never read
 
 from homenode.drawing import printable
-from homenode.drawing.devices import devices_by_node
-from homenode.drawing.hierarchy import cache_sharers, nearest_nodes, packages_by_node
 from homenode.drawing.memory import guests_on
-from homenode.drawing.svg.canvas import Canvas, fit, number, wrap
+from homenode.drawing.svg.canvas import Canvas, define_hatch, fit, number, wrap
 from homenode.drawing.svg.layout import draw_sockets
 from homenode.drawing.svg.legend import draw_legend
 from homenode.drawing.svg.matrices import draw_tables
-from homenode.drawing.svg.node import Scene, guest_names, node_sentence
-from homenode.drawing.svg.style import LINE, MARGIN, STYLE, WIDTH, guest_colour
+from homenode.drawing.svg.node import Scene, node_sentence, scene_of
+from homenode.drawing.svg.style import LINE, MARGIN, STYLE, WIDTH
 from homenode.drawing.words import host_words, tiers_words
 from homenode.guest import Guest
 from homenode.host import Host
 from homenode.units import format_memory
 
 
-def topology(host: Host, guests: Sequence[Guest], *, prefix: str = "") -> str:
+def topology(host: Host, guests: Sequence[Guest], *, prefix: str = "", width: int = WIDTH) -> str:
     """Return the SVG document that shows `host` and `guests`.
 
-    `prefix` begins the names of its parts, for a page with more than one picture in it.
+    `prefix` begins the names of its parts, for a page with more than one picture in it;
+    `width` is in pixels, which letters do not shrink with.
     """
-    scene = _scene(host, guests)
+    scene = scene_of(host, guests)._replace(width=width)
     names = f"{prefix}title {prefix}desc"
     root = ET.Element(
         "svg", {"xmlns": "http://www.w3.org/2000/svg", "role": "img", "aria-labelledby": names}
@@ -39,53 +38,20 @@ def topology(host: Host, guests: Sequence[Guest], *, prefix: str = "") -> str:
     ET.SubElement(root, "title", {"id": f"{prefix}title"}).text = title
     ET.SubElement(root, "desc", {"id": f"{prefix}desc"}).text = _description(scene)
     ET.SubElement(root, "style").text = STYLE
-    _define_hatch(root)
+    define_hatch(root)
     canvas = Canvas(root)
-    paper = canvas.box(0, 0, width=WIDTH, height=0, style="paper").element
-    y = _draw_heading(canvas, host)
+    paper = canvas.box(0, 0, width=width, height=0, style="paper").element
+    y = _draw_heading(canvas, scene)
     y = draw_sockets(canvas, scene, y)
     y = draw_legend(canvas, scene, y)
-    y = draw_tables(canvas, host, y)
+    y = draw_tables(canvas, scene, y)
     height = number(y + MARGIN)
     paper.set("height", height)
-    root.set("viewBox", f"0 0 {WIDTH} {height}")
-    root.set("width", str(WIDTH))
+    root.set("viewBox", f"0 0 {width} {height}")
+    root.set("width", str(width))
     root.set("height", height)
     ET.indent(root)
     return ET.tostring(root, encoding="unicode") + "\n"
-
-
-def _scene(host: Host, guests: Sequence[Guest]) -> Scene:
-    shown = guest_names(guests)
-    seen = {
-        vcpu.cpu: (guest_colour(at, shown), guest.name)
-        for at, guest in enumerate(shown)
-        for vcpu in guest.vcpus
-        if vcpu.cpu is not None and vcpu.online
-    }
-    return Scene(
-        host,
-        shown,
-        packages=packages_by_node(host),
-        nearest=nearest_nodes(host),
-        devices=devices_by_node(host),
-        sharers=cache_sharers(host),
-        seen=seen,
-        kinds_differ=len({node.kind for node in host.nodes}) > 1,
-    )
-
-
-def _define_hatch(root: ET.Element) -> None:
-    size = {"width": "6", "height": "6"}
-    pattern = ET.SubElement(
-        ET.SubElement(root, "defs"),
-        "pattern",
-        {**size, "id": "hatch", "patternUnits": "userSpaceOnUse",
-         "patternTransform": "rotate(45)"},
-    )  # fmt: skip
-    ET.SubElement(pattern, "rect", {**size, "class": "hatch"})
-    line = {"x1": "0", "y1": "0", "x2": "0", "y2": "6", "class": "hatch-line"}
-    ET.SubElement(pattern, "line", line)
 
 
 def _description(scene: Scene) -> str:
@@ -101,8 +67,8 @@ def _description(scene: Scene) -> str:
     return printable(" ".join(parts))
 
 
-def _draw_heading(canvas: Canvas, host: Host) -> float:
-    room = WIDTH - 2 * MARGIN
+def _draw_heading(canvas: Canvas, scene: Scene) -> float:
+    host, room = scene.host, scene.room
     canvas.text(MARGIN, MARGIN + 16, fit(printable(host.name), room, "title"), "text title")
     y = MARGIN + 38.0
     tiers = tiers_words(host)

@@ -28,7 +28,9 @@ class Panel(NamedTuple):
     bars: tuple[Bar, ...]
 
 
-def picture(title: str, description: str, height: float) -> tuple[ET.Element, Canvas]:
+def picture(
+    title: str, description: str, height: float, width: int = WIDTH, margin: int = MARGIN
+) -> tuple[ET.Element, Canvas]:
     """Return an empty SVG document with its title, and the canvas to draw on."""
     root = ET.Element(
         "svg",
@@ -36,8 +38,8 @@ def picture(title: str, description: str, height: float) -> tuple[ET.Element, Ca
             "xmlns": "http://www.w3.org/2000/svg",
             "role": "img",
             "aria-labelledby": "title desc",
-            "viewBox": f"0 0 {WIDTH} {number(height)}",
-            "width": str(WIDTH),
+            "viewBox": f"0 0 {width} {number(height)}",
+            "width": str(width),
             "height": number(height),
         },
     )
@@ -45,9 +47,9 @@ def picture(title: str, description: str, height: float) -> tuple[ET.Element, Ca
     ET.SubElement(root, "desc", {"id": "desc"}).text = printable(description)
     ET.SubElement(root, "style").text = STYLE
     canvas = Canvas(root)
-    canvas.box(0, 0, width=WIDTH, height=height, style="paper")
-    heading = fit(printable(title), WIDTH - 2 * MARGIN, "title")
-    canvas.text(MARGIN, MARGIN + 16, heading, "text title")
+    canvas.box(0, 0, width=width, height=height, style="paper")
+    heading = fit(printable(title), width - 2 * margin, "title")
+    canvas.text(margin, MARGIN + 16, heading, "text title")
     return root, canvas
 
 

@@ -112,9 +112,13 @@ class Canvas:
         """Say in words what this is: what screen readers read, and mice show."""
         ET.SubElement(self.element, "title").text = printable(words)
 
-    def text(self, x: float, y: float, words: str, style: str = "text") -> None:
+    def text(self, x: float, y: float, words: str, style: str = "text", *, fill: str = "") -> None:
         """Write `words` from (x, y), the left end of their base line."""
-        attributes = {"x": number(x), "y": number(y), "class": style}
+        attributes = {"x": number(x), "y": number(y)}
+        if style:
+            attributes["class"] = style
+        if fill:
+            attributes["fill"] = fill
         ET.SubElement(self.element, "text", attributes).text = printable(words)
 
     def box(  # noqa: PLR0913 - a rectangle has four numbers, and a look
@@ -141,3 +145,17 @@ class Canvas:
 def number(value: float) -> str:
     """Return a coordinate, to a hundredth of a pixel."""
     return f"{value:.2f}".rstrip("0").rstrip(".")
+
+
+def define_hatch(root: ET.Element) -> None:
+    """Add the pattern that `fill="url(#hatch)"` refers to."""
+    size = {"width": "6", "height": "6"}
+    pattern = ET.SubElement(
+        ET.SubElement(root, "defs"),
+        "pattern",
+        {**size, "id": "hatch", "patternUnits": "userSpaceOnUse",
+         "patternTransform": "rotate(45)"},
+    )  # fmt: skip
+    ET.SubElement(pattern, "rect", {**size, "class": "hatch"})
+    line = {"x1": "0", "y1": "0", "x2": "0", "y2": "6", "class": "hatch-line"}
+    ET.SubElement(pattern, "line", line)

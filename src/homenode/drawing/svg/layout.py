@@ -50,24 +50,24 @@ class _Panel(NamedTuple):
     x: float
 
 
-def sizes_for(groups: Sequence[SocketGroup]) -> Sizes:
-    """Return how large nodes are drawn on a host with these."""
+def sizes_for(groups: Sequence[SocketGroup], width: int = WIDTH) -> Sizes:
+    """Return how large nodes are drawn on a host with these, in a picture that wide."""
     count = sum(len(group.nodes) for group in groups)
     if count > MOST_DETAILED:
         return _MIDDLING if count <= _MOST_MIDDLING else _SMALL
     columns = sum(len(group.stacks) for group in groups)
-    return _WIDE if columns <= _MOST_WIDE else _LARGE
+    return _WIDE if columns <= _MOST_WIDE and width >= WIDTH else _LARGE
 
 
 def draw_sockets(canvas: Canvas, scene: Scene, top: float) -> float:
     """Draw the sockets in rows; return where the next thing goes."""
     groups = socket_groups(scene.host)
-    sizes = sizes_for(groups)
+    sizes = sizes_for(groups, scene.width)
     rows: list[list[_Panel]] = []
     x = float(MARGIN)
     for group in groups:
         panel = _panel(scene, group, sizes)
-        if not rows or x + panel.width > WIDTH - MARGIN:
+        if not rows or x + panel.width > scene.width - MARGIN:
             x = float(MARGIN)
             rows.append([])
         rows[-1].append(panel._replace(x=x))
@@ -81,12 +81,12 @@ def draw_sockets(canvas: Canvas, scene: Scene, top: float) -> float:
 
 
 def _panel(scene: Scene, group: SocketGroup, sizes: Sizes) -> _Panel:
-    per_row = int((WIDTH - 2 * MARGIN - 2 * sizes.pad + _gap(sizes)) // (sizes.node + _gap(sizes)))
+    per_row = int((scene.room - 2 * sizes.pad + _gap(sizes)) // (sizes.node + _gap(sizes)))
     count = len(group.stacks)
     columns = max(1, min(count if sizes.detailed else _square(count), per_row))
     label = text_width(group.label, _label_style(sizes))
     if columns == 1:
-        sizes = sizes._replace(node=max(sizes.node, min(int(label) + 1, WIDTH // 2)))
+        sizes = sizes._replace(node=max(sizes.node, min(int(label) + 1, scene.width // 2)))
     cards: list[_Card] = []
     y = 28.0 if sizes.detailed else 24.0
     stacks = [*group.stacks]
@@ -94,7 +94,7 @@ def _panel(scene: Scene, group: SocketGroup, sizes: Sizes) -> _Panel:
         y = _add_row(scene, stacks[at : at + columns], sizes, (cards, y))
     inner = columns * (sizes.node + _gap(sizes)) - _gap(sizes)
     y = _add_shared(scene, group.shared, sizes._replace(node=inner), (cards, y))
-    width = min(max(inner, label) + 2 * sizes.pad, WIDTH - 2 * MARGIN)
+    width = min(max(inner, label) + 2 * sizes.pad, scene.room)
     return _Panel(group, cards, width, y - _gap(sizes) + sizes.pad, 0)
 
 

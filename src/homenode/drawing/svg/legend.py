@@ -7,13 +7,12 @@ from homenode.drawing.devices import KINDS
 from homenode.drawing.memory import MEANINGS, memory_parts, tiers
 from homenode.drawing.svg.canvas import Canvas, fit, text_width, wrap
 from homenode.drawing.svg.node import Scene, device_lines, draw_glyph, is_tagged
-from homenode.drawing.svg.style import LINE, MARGIN, WIDTH, guest_colour, kind_style
+from homenode.drawing.svg.style import LINE, MARGIN, guest_colour, kind_style
 from homenode.drawing.words import host_sentences
 from homenode.host import DeviceKind, NodeKind
 from homenode.units import format_memory
 
 _SWATCH = 20
-_ROOM = WIDTH - 2 * MARGIN
 
 
 class _Entry(NamedTuple):
@@ -35,9 +34,9 @@ def draw_legend(canvas: Canvas, scene: Scene, top: float) -> float:
         *_devices(scene),
     ]
     for entry in entries:
-        words = fit(entry.words, _ROOM - _SWATCH)
+        words = fit(entry.words, scene.room - _SWATCH)
         width = _SWATCH + text_width(words)
-        if x > MARGIN and x + width > WIDTH - MARGIN:
+        if x > MARGIN and x + width > scene.width - MARGIN:
             x, y = float(MARGIN), y + 20
         entry.draw(canvas, x, y)
         canvas.text(x + _SWATCH, y + 11, words)
@@ -49,7 +48,7 @@ def draw_legend(canvas: Canvas, scene: Scene, top: float) -> float:
     if scene.seen:
         lines.append("A coloured cpu: a vcpu of that guest was last seen there.")
     lines += [f"Note: {note}" for note in scene.host.notes]
-    for line in (part for sentence in lines for part in wrap(sentence, _ROOM)):
+    for line in (part for sentence in lines for part in wrap(sentence, scene.room)):
         canvas.text(MARGIN, y, line, "quiet")
         y += LINE
     return y - LINE
@@ -63,7 +62,7 @@ def _draw_devices(canvas: Canvas, scene: Scene, top: float) -> float:
     part = canvas.group("devices whose node nobody states")
     part.text(MARGIN, top + 12, "Devices whose node nobody states", "text strong")
     y = top + 20
-    for block in device_lines(groups, _ROOM):
+    for block in device_lines(groups, scene.room):
         block.draw(part, MARGIN, y)
         y += block.height
     return y + 6

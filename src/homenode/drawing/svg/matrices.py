@@ -5,7 +5,8 @@ from typing import NamedTuple
 from homenode.bitmap import NodeMap
 from homenode.drawing.hierarchy import nodes_words
 from homenode.drawing.svg.canvas import Canvas, text_width, wrap
-from homenode.drawing.svg.style import LINE, MARGIN, SHADES, WIDTH
+from homenode.drawing.svg.node import Scene
+from homenode.drawing.svg.style import LINE, MARGIN, SHADES
 from homenode.drawing.tables import (
     NodeTable,
     grouped,
@@ -23,7 +24,6 @@ MOST_SINGLE = 24
 MOST_CELLS = 96
 """Rows of the largest table; of larger ones the different values are counted."""
 
-_ROOM = WIDTH - 2 * MARGIN
 _LEAST_WIDTH = 250
 _GAP = 36
 _LONGEST = 12
@@ -73,19 +73,20 @@ class _Grid(NamedTuple):
         return self.head + len(self.table.reading) * self.cell
 
 
-def draw_tables(canvas: Canvas, host: Host, top: float) -> float:
+def draw_tables(canvas: Canvas, scene: Scene, top: float) -> float:
     """Draw the tables, side by side where they fit; return where the next thing goes."""
+    host = scene.host
     if len(host.nodes) < 2:
         return top
     x, y, height = float(MARGIN), top + 18, 0.0
     tables = node_tables(host)
     for table in tables:
-        grid = _grid(_smaller(table, host), alone=len(tables) == 1)
+        grid = _grid(_smaller(table, host), scene.room, alone=len(tables) == 1)
         if grid is None:
             y, x, height = y + height + (_GAP / 2 if height else 0), float(MARGIN), 0.0
-            y = _draw_words(canvas, table, y)
+            y = _draw_words(canvas, table, scene.room, y)
             continue
-        if x > MARGIN and x + grid.width > WIDTH - MARGIN:
+        if x > MARGIN and x + grid.width > scene.width - MARGIN:
             x, y, height = float(MARGIN), y + height + _GAP / 2, 0.0
         _draw_grid(canvas, grid, (x, y))
         x += grid.width + _GAP
@@ -101,28 +102,28 @@ def _smaller(table: NodeTable, host: Host) -> NodeTable:
     return smaller if fewer or len(table.groups) > MOST_CELLS else table
 
 
-def _grid(table: NodeTable, *, alone: bool) -> _Grid | None:
+def _grid(table: NodeTable, room: float, *, alone: bool) -> _Grid | None:
     """Return the place of a table's cells; None if there is nothing to see, or too much.
 
     The largest text is taken with which the cells fit; `alone` are those without a neighbour.
     """
     if not is_telling(table) or len(table.groups) > MOST_CELLS:
         return None
-    grid = next(filter(None, (_sized(table, *size) for size in _TEXT_SIZES)), None)
+    grid = next(filter(None, (_sized(table, room, *size) for size in _TEXT_SIZES)), None)
     if grid is None:
-        cell = (_ROOM - _left(table, "tiny")) / len(table.groups)
+        cell = (room - _left(table, "tiny")) / len(table.groups)
         grid = _Grid(table, cell, "tiny", numbers=False, above=[])
     above = [_MEANINGS[table.noun], *_remarks(grid)]
-    width = _ROOM if alone else grid.width
+    width = room if alone else grid.width
     return grid._replace(above=[part for line in above for part in wrap(line, width, "quiet")])
 
 
-def _sized(table: NodeTable, style: str, usual: int) -> _Grid | None:
+def _sized(table: NodeTable, room: float, style: str, usual: int) -> _Grid | None:
     """Return the grid with text of this class, its cells as wide as usual, or as needed."""
     numbers = max(text_width(words, style) for words in _cells(table)) + 1
     names = max(text_width(str(group), style) for group in table.groups) + 4
     wanted = max(usual, numbers + 5, min(usual + 12, names))
-    cell = min(wanted, (_ROOM - _left(table, style)) / len(table.groups))
+    cell = min(wanted, (room - _left(table, style)) / len(table.groups))
     return _Grid(table, cell, style, numbers=True, above=[]) if numbers <= cell else None
 
 
@@ -152,7 +153,7 @@ def _cells(table: NodeTable) -> set[str]:
     return {table.cell(value) for row in table.values for value in row}
 
 
-def _draw_words(canvas: Canvas, table: NodeTable, top: float) -> float:
+def _draw_words(canvas: Canvas, table: NodeTable, room: float, top: float) -> float:
     """Say in words what is no table: unknown, or too large."""
     canvas.text(MARGIN, top + 14, _HEADINGS[table.noun], "text head")
     unit = f" in {table.unit}" if table.unit else ""
@@ -160,7 +161,7 @@ def _draw_words(canvas: Canvas, table: NodeTable, top: float) -> float:
     if not is_telling(table):
         words = "Unknown."
     y = top + 18
-    for line in wrap(words, _ROOM):
+    for line in wrap(words, room):
         y += LINE
         canvas.text(MARGIN, y - 2, line, "quiet")
     return y + 10

@@ -5,12 +5,26 @@ from typing import NamedTuple
 
 from homenode.bitmap import NodeMap
 from homenode.drawing import name_text
-from homenode.drawing.devices import DeviceGroup, count_words
-from homenode.drawing.hierarchy import Nearness, Package, nodes_words
+from homenode.drawing.devices import DeviceGroup, count_words, devices_by_node
+from homenode.drawing.hierarchy import (
+    Nearness,
+    Package,
+    cache_sharers,
+    nearest_nodes,
+    nodes_words,
+    packages_by_node,
+)
 from homenode.drawing.memory import MEANINGS, guests_on, memory_parts
 from homenode.drawing.svg.canvas import Block, Canvas, fit, text_width, wrap
 from homenode.drawing.svg.cores import Look, cores_block
-from homenode.drawing.svg.style import GLYPHS, guest_colour, kind_style
+from homenode.drawing.svg.style import (
+    GLYPHS,
+    MARGIN,
+    WIDTH,
+    guest_colour,
+    ink_on,
+    kind_style,
+)
 from homenode.drawing.words import (
     cpu_words,
     device_words,
@@ -24,10 +38,14 @@ from homenode.host import DeviceKind, Host, Node, NodeKind
 from homenode.units import format_memory
 
 _GLYPH = 16  # a glyph of ten pixels, and room
+_GIB_KIB = 1 << 20
 
 
 class Sizes(NamedTuple):
-    """How large nodes and what is in them are drawn; small ones without their guests' figures."""
+    """How large nodes and what is in them are drawn; small ones without their guests' figures.
+
+    `named`: the names of guests stand in what they have of the memory, where there is room.
+    """
 
     node: int
     pad: int
@@ -36,6 +54,7 @@ class Sizes(NamedTuple):
     text: str
     line: int
     detailed: bool
+    named: bool = False
 
     @property
     def inner(self) -> int:
@@ -44,7 +63,7 @@ class Sizes(NamedTuple):
 
 
 class Scene(NamedTuple):
-    """What is drawn, and what was found out about it."""
+    """What is drawn, what was found out about it, and how wide the picture is, in pixels."""
 
     host: Host
     guests: Sequence[Guest]
@@ -54,6 +73,33 @@ class Scene(NamedTuple):
     sharers: Mapping[int, NodeMap]
     seen: Mapping[int, tuple[str, str]]
     kinds_differ: bool
+    width: int = WIDTH
+
+    @property
+    def room(self) -> int:
+        """The width within the margins."""
+        return self.width - 2 * MARGIN
+
+
+def scene_of(host: Host, guests: Sequence[Guest]) -> Scene:
+    """Return what is drawn of `host` and `guests`; a cpu is coloured where a vcpu was last seen."""
+    shown = guest_names(guests)
+    seen = {
+        vcpu.cpu: (guest_colour(at, shown), guest.name)
+        for at, guest in enumerate(shown)
+        for vcpu in guest.vcpus
+        if vcpu.cpu is not None and vcpu.online
+    }
+    return Scene(
+        host,
+        shown,
+        packages=packages_by_node(host),
+        nearest=nearest_nodes(host),
+        devices=devices_by_node(host),
+        sharers=cache_sharers(host),
+        seen=seen,
+        kinds_differ=len({node.kind for node in host.nodes}) > 1,
+    )
 
 
 def node_sentence(scene: Scene, node: Node) -> str:
@@ -110,20 +156,26 @@ def _detailed(scene: Scene, node: Node, sizes: Sizes) -> list[Block]:
 
 
 def _small(scene: Scene, node: Node, sizes: Sizes) -> list[Block]:
-    words = "no memory"
-    if node.present_kib != 0:
-        free, present = format_memory(node.free_kib), format_memory(node.present_kib)
-        number, _, unit = free.partition(" ")
-        words = f"{number if present.endswith(' ' + unit) else free} / {present}"
     return [
         _title(scene, node, sizes),
         *_cores(scene, node, sizes),
         _space(4),
         _bar(scene, node, sizes),
         _space(1),
-        *_lines([words], sizes, f"text {sizes.text}"),
+        *_lines([_free_words(node, sizes)], sizes, f"text {sizes.text}".strip()),
         _device_counts(scene.devices.get(node.id, ()), sizes),
     ]
+
+
+def _free_words(node: Node, sizes: Sizes) -> str:
+    if node.present_kib == 0:
+        return "no memory"
+    free, present = format_memory(node.free_kib), format_memory(node.present_kib)
+    if sizes.named:
+        # Beside each other, amounts compare best in one unit.
+        return "?" if node.free_kib is None else f"{node.free_kib / _GIB_KIB:.1f} GiB"
+    number, _, unit = free.partition(" ")
+    return f"{number if present.endswith(' ' + unit) else free} / {present}"
 
 
 def _space(height: float) -> Block:
@@ -215,6 +267,9 @@ def _bar(scene: Scene, node: Node, sizes: Sizes) -> Block:
             style = "" if fill else part.kind
             drawn = canvas.box(at, y, width=share, height=sizes.bar, style=style, fill=fill)
             drawn.title(f"{name}: {format_memory(part.kib)}")
+            if sizes.named and part.guest is not None and text_width(name) <= share:
+                base = y + sizes.bar / 2 + 4
+                canvas.text(at + share / 2, base, name, "middle strong", fill=ink_on(fill))
             at += share
         canvas.box(x, y, width=sizes.inner, height=sizes.bar, style="frame")
         if not parts:

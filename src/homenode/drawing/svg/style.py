@@ -19,6 +19,9 @@ _BLENDS = ((0, 0), (255, 45), (0, 40))
 
 _CONTROL_COLOUR = "#5f4b8b"
 
+_BRIGHT = 140
+"""From this brightness on, of 255, words on a colour are dark."""
+
 SHADES = 7
 """Classes shade0 to shade6, from near to far."""
 
@@ -80,6 +83,12 @@ def guest_colour(at: int, guests: Sequence[Guest]) -> str:
     before = sum(not guest.is_control for guest in guests[:at])
     turn, colour = divmod(before, len(GUEST_COLOURS))
     return _blended(GUEST_COLOURS[colour], _BLENDS[turn % len(_BLENDS)])
+
+
+def ink_on(colour: str) -> str:
+    """Return the colour of words on a colour that is the same in the light and in the dark."""
+    red, green, blue = (int(colour[at : at + 2], 16) for at in (1, 3, 5))
+    return "#1f2328" if (299 * red + 587 * green + 114 * blue) // 1000 >= _BRIGHT else "#ffffff"
 
 
 def _blended(colour: str, blend: tuple[int, int]) -> str:

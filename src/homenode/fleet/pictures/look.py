@@ -86,7 +86,7 @@ class Paper:
             scale=alt.LegendResolveMap(color="independent", strokeDash="independent")
         )
         chart = alt.VConcatChart(
-            vconcat=[*parts, *foot], spacing=22, title=title, config=_config(), resolve=apart
+            vconcat=[*parts, *foot], spacing=22, title=title, config=config(), resolve=apart
         )
         return Picture(chart, self.rows)
 
@@ -162,7 +162,8 @@ def pixels_down(field: str, height: float) -> alt.Y:
     return alt.Y(f"{field}:Q", axis=None, scale=alt.Scale(domain=[height, 0], nice=False))
 
 
-def _config() -> alt.Config:
+def config() -> alt.Config:
+    """Return fonts and colours of what is not a mark."""
     title = {
         "color": INK, "fontWeight": 600, "fontSize": 14, "anchor": "start", "frame": "group",
         "offset": 8, "subtitleColor": QUIET, "subtitleFontSize": 12, "subtitleLineHeight": 16,

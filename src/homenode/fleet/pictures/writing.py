@@ -28,10 +28,16 @@ def write(path: Path, picture: Picture) -> None:
             f"{path}: there are no pictures of that kind",
             hint=f"names of pictures end in {', '.join(_DRAWN)}",
         )
-    LOCAL.replace(str(path), draw({**picture.chart.to_dict(), "datasets": picture.rows}))
+    LOCAL.replace(str(path), draw(specification(picture)))
 
 
-def _svg(spec: _Spec) -> bytes:
+def specification(picture: Picture) -> dict[str, Any]:
+    """Return all that `picture` is drawn from, as Vega-Lite has it."""
+    return {**picture.chart.to_dict(), "datasets": picture.rows}
+
+
+def svg(spec: _Spec) -> bytes:
+    """Return the SVG document of a specification."""
     text = vl_convert.vegalite_to_svg(spec)
     title, words = _said(spec)
     said = f"<title>{title}</title><desc>{words}</desc><style>{DARK_STYLE}</style>"
@@ -57,4 +63,4 @@ def _said(spec: _Spec) -> tuple[str, str]:
     return escape(spec["title"]["text"]), escape(" ".join(spec["title"]["subtitle"]))
 
 
-_DRAWN: dict[str, Callable[[_Spec], bytes]] = {".svg": _svg, ".png": _png, ".html": _html}
+_DRAWN: dict[str, Callable[[_Spec], bytes]] = {".svg": svg, ".png": _png, ".html": _html}
