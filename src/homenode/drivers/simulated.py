@@ -201,7 +201,8 @@ class SimulatedDriver:
     ) -> tuple[Warned, ...]:
         """Set the masks and bring memory to the nodes that follow, as far as there is room.
 
-        What is promised to others is no room. Raises `Undone` if the memory could not be touched: then the masks are what they were.
+        What is promised to others is no room. Raises `Undone` if the memory could not be touched:
+        then the masks are what they were.
         """
         # The ledger's lock comes first: who creates a guest has it while looking at the host.
         with self.ledger.lock(), self._file.lock():
