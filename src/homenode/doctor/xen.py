@@ -59,7 +59,9 @@ def _numa(xen: XenFacts) -> Finding:
     return Finding("xen-numa", "mend", text, f"take numa= out of {_GRUB}")
 
 
-def _threads(xen: XenFacts) -> Finding:
+def _threads(xen: XenFacts) -> Finding | None:
+    if xen.command_line is None:
+        return None
     told = xen.option("smt")
     if told is None or told not in _OFF:
         return Finding("xen-smt", "fine", "Xen uses all threads of a core")
@@ -197,7 +199,9 @@ def _versions(xen: XenFacts) -> Finding:
     return Finding("xen-versions", "mend", text, "reboot into the Xen that is installed")
 
 
-def _balloon(xen: XenFacts) -> Finding:
+def _balloon(xen: XenFacts) -> Finding | None:
+    if xen.command_line is None:
+        return None
     told = xen.conf.get("autoballoon", "auto").lower()
     sized = xen.option("dom0_mem") is not None
     remedy = 'autoballoon="off" in /etc/xen/xl.conf'
@@ -207,7 +211,7 @@ def _balloon(xen: XenFacts) -> Finding:
             " nodes, and keeps it even if they do not start"
         )
         return Finding("xl-autoballoon", "mend", text, remedy)
-    if told in ("off", "0") and not sized and xen.command_line is not None:
+    if told in ("off", "0") and not sized:
         text = "dom0 has all memory, and xl may take none from it (autoballoon): no guest fits"
         return Finding("xl-autoballoon", "mend", text, f"dom0_mem= on {_GRUB}")
     how = "takes no memory from dom0" if sized else "takes memory from dom0 for each guest"
