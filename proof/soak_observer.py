@@ -182,10 +182,10 @@ def main(folder: str, name: str, cuts: str) -> None:
             if cut is None:
                 time.sleep(PAUSE_S)
             else:
-                file.write(json.dumps(cut) + "\n")
+                print(json.dumps(cut), file=file, flush=True)
         # All is quiet now: this cut is the last.
         watch._seen = None  # noqa: SLF001 - looked at once more, whatever was seen
-        file.write(json.dumps(watch.look()) + "\n")
+        print(json.dumps(watch.look()), file=file)
     found = {"looks": watch.looks, "cuts": watch.cuts, "complaints": watch.complaints}
     print(json.dumps({**found, "most_promised_percent": max(watch.most_percent.values())}))
 

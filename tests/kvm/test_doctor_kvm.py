@@ -31,8 +31,7 @@ def states(lab):
             "mend",
         ),
         (
-            "cp /etc/libvirt/qemu.conf /root/; echo 'memory_backing_dir = \"/var/ram\"'"
-            " >>/etc/libvirt/qemu.conf",
+            "cd /etc/libvirt; cp qemu.conf /root/; echo memory_backing_dir=/ram >>qemu.conf",
             "cp /root/qemu.conf /etc/libvirt/",
             "memory-backing",
             "know",
