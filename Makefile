@@ -9,7 +9,7 @@ NOVA := .venv-nova
 NOVA_VERSION := 34.0.0
 NOVA_READY := $(NOVA)/.ready-$(NOVA_VERSION)
 
-.PHONY: help demo test test-xen test-kvm proof proof-keeper proof-simulator proof-policies compiled lint format \
+.PHONY: help demo test test-xen test-kvm test-pythons soak audit proof proof-keeper proof-simulator proof-policies compiled lint format \
   bench wheel clean
 
 help:
@@ -18,6 +18,9 @@ help:
 	@echo "make test-xen  tests on a real Xen, booted under qemu (fetches it; skips where it cannot)"
 	@echo "make lint   ruff, mypy, import-linter"
 	@echo "make test-kvm  tests on a real libvirt and QEMU, in a Linux booted under qemu"
+	@echo "make test-pythons  the tests on each Python from 3.11 to 3.14 that is found; prints a table"
+	@echo "make soak   processes on a simulated host, killed at random for a minute, and watched"
+	@echo "make audit  what is installed: known to be vulnerable, consistent, declared, used?"
 	@echo "make proof  stock xl and libvirt beside homenode, on these: prints the tables of docs/proof.md"
 	@echo "make proof-keeper  the keeper on these, and killed on these; an hour or two"
 	@echo "make proof-simulator  the simulator beside published tables and a real Xen's traces"
@@ -51,6 +54,17 @@ test-xen: $(READY)
 
 test-kvm: $(READY)
 	timeout --foreground --signal=INT --kill-after=60 25m $(BIN)/python -m pytest tests/kvm -ra
+
+# One after the other, each in an environment of its own.
+test-pythons: $(READY)
+	$(BIN)/python -m proof.pythons
+
+soak: $(READY)
+	$(BIN)/python -m proof.soak
+
+audit: $(READY)
+	$(BIN)/python -m pip install --quiet --group audit
+	$(BIN)/python -m proof.audit
 
 # The keeper on real hypervisors, killed, and its numbers; Xen in exact time takes an hour or two.
 proof-keeper: $(READY)

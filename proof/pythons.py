@@ -61,7 +61,8 @@ def candidates() -> Iterator[Path]:
         if found is not None:
             yield Path(found)
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
-    yield from sorted(pyenv.glob("versions/3.*/bin/python3"))
+    for minor in MINORS:
+        yield from sorted(pyenv.glob(f"versions/3.{minor}.*/bin/python3"))
 
 
 def interpreters() -> list[Interpreter]:

@@ -58,6 +58,9 @@ KILLED = (-signal.SIGKILL, -signal.SIGXFSZ)
 FOR_XEN_MIB = 16
 """More than Xen takes for itself of a node that a guest of one vcpu fills."""
 
+WAITED = "another process has held this lock"
+"""What one says that gave up: on a machine that is busy with others that is no defect."""
+
 REFUSED = "no memory for"
 """What a host says that has less than was promised."""
 
@@ -326,8 +329,8 @@ def untrue(cuts: list[Cut], done: list[Command]) -> list[str]:
 
 
 def unclear(done: list[Command]) -> list[str]:
-    """Return what no user may see: a traceback, a promise that was not kept, a lock for ever."""
-    wrong = ("Traceback", REFUSED, "another process has held", "not whole", "cannot read")
+    """Return what no user may see: a traceback, a promise that was not kept, a broken file."""
+    wrong = ("Traceback", REFUSED, "not whole", "cannot read")
     return [
         f"{' '.join(one.words)} ({one.status}): {one.complaint or one.told}"
         for one in done
@@ -393,11 +396,12 @@ def soak(
     complaints += [*unclear(run.done), *aftermath(folder)]
     verbs = Counter(one.verb for one in run.done)
     endings = Counter(one.status for one in run.done)
+    waited = sum(WAITED in one.complaint or WAITED in one.told for one in run.done)
     killed = sum(one.status in KILLED for one in run.done)
     return {
         "commands": len(run.done), "verbs": dict(verbs), "killed": killed,
         "started_afresh": run.started, "ended": dict(sorted(endings.items())),
-        **seen, "complaints": complaints,
+        "waited_in_vain": waited, **seen, "complaints": complaints,
     }  # fmt: skip
 
 
