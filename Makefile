@@ -9,8 +9,8 @@ NOVA := .venv-nova
 NOVA_VERSION := 34.0.0
 NOVA_READY := $(NOVA)/.ready-$(NOVA_VERSION)
 
-.PHONY: help demo test test-xen test-kvm test-pythons soak audit proof proof-keeper proof-simulator proof-policies compiled lint format \
-  bench wheel clean
+.PHONY: help demo test test-xen test-kvm test-pythons soak audit proof proof-keeper proof-simulator \
+  proof-policies compiled lint format bench wheel clean
 
 help:
 	@echo "make demo   place eight guests on a simulated two-socket host, and explain"

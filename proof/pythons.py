@@ -94,16 +94,21 @@ def prepared(interpreter: Interpreter) -> tuple[Path, tuple[str, ...]]:
     made = [interpreter.path, "-m", "venv", "--clear", "--without-pip", folder]
     subprocess.run(made, check=True)
     python = folder / "bin/python"
-    lacking = [one for one in ["-e .", *wanted()] if not _installed(python, one)]
-    vital = [one for one in lacking if one.startswith(("-e", *NEEDED))]
+    everything = ["-e", ".", *wanted()]
+    # One by one only where they cannot all be had: pip takes seconds to start.
+    lacking = []
+    if not _installed(python, everything):
+        each = [["-e", "."], *([one] for one in wanted())]
+        lacking = [one[-1] for one in each if not _installed(python, one)]
+    vital = [one for one in lacking if one.startswith((".", *NEEDED))]
     if vital:
         raise SystemExit(f"Python {interpreter}: {', '.join(vital)} cannot be installed")
     return python, tuple(re.split(r"[<>=!~]", one)[0] for one in lacking)
 
 
-def _installed(python: Path, requirement: str) -> bool:
+def _installed(python: Path, requirements: Sequence[str]) -> bool:
     words = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet"]
-    words += ["--only-binary=:all:", "--no-binary=homenode", *requirement.split()]
+    words += ["--only-binary=:all:", "--no-binary=homenode", *requirements]
     return subprocess.run(words, cwd=ROOT, check=False, stderr=subprocess.DEVNULL).returncode == 0
 
 
