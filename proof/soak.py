@@ -42,6 +42,10 @@ SIZES_MIB = (96, 160, 250, 330)
 GUESTS = 24
 """With those sizes, about one and a half times what the host can hold."""
 
+ALL = tuple(f"g{number}" for number in range(GUESTS))
+SURE = 0.8
+"""How often a guest is created that is not there, and one destroyed that is."""
+
 LONGEST_S = {False: 0.06, True: 0.3}
 """The latest kill, of a forked process and of one that has to be started."""
 
@@ -135,21 +139,31 @@ class Soak:
             Path(f"g{number}.cfg").write_text(text)
         homenode("list", uri=f"{URI}?host=host.toml")
 
+    def names(self) -> tuple[str, str, str]:
+        """Return a guest that is not there, most of the time, one that is, and any other."""
+        host = json.loads((self.folder / "homenode/sim" / f"{NAME}.json").read_text())
+        there = sorted({guest["name"] for guest in host["snapshot"]["guests"]} & set(ALL))
+        away = [name for name in ALL if name not in there]
+        sure = self.chance.random() < SURE
+        new = self.chance.choice(away if away and sure else ALL)
+        old = self.chance.choice(there if there and sure else ALL)
+        return new, old, self.chance.choice([name for name in ALL if name not in (new, old)])
+
     def words(self) -> tuple[str, ...]:
         """Return a command that nobody has thought much about."""
-        one, other = self.chance.sample(range(GUESTS), 2)
+        new, old, other = self.names()
         nodes = str(self.chance.randrange(4))
         return self.chance.choices(
             [
-                ("create", f"g{one}.cfg"),
-                ("create", "--json", "-j2", f"g{one}.cfg", f"g{other}.cfg"),
-                ("destroy", f"g{one}"),
-                ("destroy", f"g{one}", f"g{other}"),
-                ("affinity", f"g{one}", nodes, "--move"),
-                ("affinity", f"g{one}", nodes, "--hard"),
-                ("affinity", f"g{one}", "--open"),
+                ("create", f"{new}.cfg"),
+                ("create", "--json", "-j2", f"{new}.cfg", f"{other}.cfg"),
+                ("destroy", old),
+                ("destroy", old, other),
+                ("affinity", old, nodes, "--move"),
+                ("affinity", old, nodes, "--hard"),
+                ("affinity", old, "--open"),
                 (self.chance.choice(["list", "claims", "check", "topology"]),),
-                ("place", f"g{one}.cfg"),
+                ("place", f"{new}.cfg"),
             ],
             weights=[30, 12, 18, 4, 16, 4, 3, 8, 5],
         )[0]
