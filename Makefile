@@ -11,8 +11,8 @@ NOVA := .venv-nova
 NOVA_VERSION := 34.0.0
 NOVA_READY := $(NOVA)/.ready-$(NOVA_VERSION)
 
-.PHONY: help demo test test-xen test-kvm proof proof-keeper proof-simulator proof-policies compiled lint format docs man fuzz pictures \
-  bench wheel clean
+.PHONY: help demo test test-xen test-kvm test-pythons lint format docs man pictures fuzz soak audit compiled bench \
+  proof proof-keeper proof-simulator proof-policies wheel clean
 
 help:
 	@echo "make demo   place eight guests on a simulated two-socket host, and explain"
@@ -21,6 +21,9 @@ help:
 	@echo "make lint   ruff, mypy, import-linter"
 	@echo "make test-kvm  tests on a real libvirt and QEMU, in a Linux booted under qemu"
 	@echo "make fuzz   every parser, fed with what nobody would write; ten minutes (FUZZ_INPUTS=100000: hours)"
+	@echo "make test-pythons  the tests on each Python from 3.11 to 3.14 that is found; prints a table"
+	@echo "make soak   processes on a simulated host, killed at random for a minute, and watched"
+	@echo "make audit  what is installed: known to be vulnerable, consistent, declared, used?"
 	@echo "make proof  stock xl and libvirt beside homenode, on these: prints the tables of docs/proof.md"
 	@echo "make proof-keeper  the keeper on these, and killed on these; an hour or two"
 	@echo "make proof-simulator  the simulator beside published tables and a real Xen's traces"
@@ -64,6 +67,16 @@ $(FUZZ_READY): $(READY)
 
 fuzz: $(FUZZ_READY)
 	$(BIN)/python -m fuzz.run --inputs $(FUZZ_INPUTS)
+# One after the other, each in an environment of its own.
+test-pythons: $(READY)
+	$(BIN)/python -m proof.pythons
+
+soak: $(READY)
+	$(BIN)/python -m proof.soak
+
+audit: $(READY)
+	$(BIN)/python -m pip install --quiet --group audit
+	$(BIN)/python -m proof.audit
 
 # The keeper on real hypervisors, killed, and its numbers; Xen in exact time takes an hour or two.
 proof-keeper: $(READY)

@@ -79,6 +79,7 @@ def documents(tmp_path, monkeypatch, capsys):
         "replayed row": replayed["rows"][0],
         "variant": simulated["variants"][0],
         "diagnosis": run("doctor")["findings"][0],
+        "setting": run("doctor", "--settings")["settings"][0],
         "event": event,
         "tax": taxed,
         "taxed case": taxed["results"][0],

@@ -15,7 +15,7 @@ from homenode.drivers.simulated import SimulatedDriver, _failing_at
 from homenode.errors import Conflict, HomenodeError, HypervisorError, Undone
 from homenode.formats import host_toml
 from homenode.formats.xl_cfg import GuestConfig
-from homenode.lifecycle import create, destroy
+from homenode.lifecycle import Wanted, create, create_all, destroy
 from homenode.rules import xen_request
 
 FOUR_NODES = """
@@ -266,6 +266,19 @@ def test_a_creator_that_dies_keeps_its_promise_for_a_while_and_no_longer(path):
     assert sum(promised.values()) >= 700 << 10
     assert nodes_of(walk(driver, "web", memory=700)).isdisjoint(NodeMap(promised))
     clock.now += PENDING_S
+    assert outstanding(driver) == {}
+
+
+def test_guests_that_are_asked_for_again_together_are_promised_memory_once(path):
+    process = spawned.Process(target=die_before_the_guest_is_there, args=(str(path),))
+    process.start()
+    process.join()
+    driver = opened(path)
+    wanted = [Wanted(config_text(name, memory=300), name) for name in ("other", "ghost")]
+    uuids = iter(map(uuid_of, ("other", "ghost")))
+    for created in create_all(driver, wanted, overrides=Overrides(), new_uuid=lambda: next(uuids)):
+        assert landed(created.guest).match == 100
+    assert len(driver.ledger.read()) == 2
     assert outstanding(driver) == {}
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from homenode import affinity
 from homenode.bitmap import CpuMap, NodeMap
+from homenode.claims import Claim
 from homenode.drivers import simulated, simulated_state
 from homenode.drivers.base import Moving, Snapshot
 from homenode.drivers.capture import CaptureDriver
@@ -332,6 +333,18 @@ def test_moving_brings_as_much_as_there_is_room_for(tmp_path):
     destroyed(driver, "other")
     homed(driver, "mover", NodeMap([1]), move=True)
     assert memory_of(driver, "mover") == {1: 512 << 10}
+
+
+def test_moved_memory_leaves_what_is_promised_to_others(tmp_path):
+    driver = made(tmp_path / "host.json", TWO_NODES)
+    created(driver, config_of("mover", memory=512, vcpus=1, cpus_soft="node:0"))
+    free_kib = driver.snapshot().host.nodes_by_id[1].free_kib
+    promise = Claim("coming", "coming", 1, {1: free_kib - 65536}, driver.ledger.boot_id, 100.0)
+    with driver.ledger.lock():
+        driver.ledger.replace([promise])
+    homed(driver, "mover", NodeMap([1]), move=True)
+    assert memory_of(driver, "mover") == {0: (512 << 10) - 65536, 1: 65536}
+    assert driver.ledger.holding(driver.snapshot().guests) == (promise,)
 
 
 def test_vcpus_prefer_the_new_nodes_and_stay_where_they_may(tmp_path):

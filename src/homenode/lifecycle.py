@@ -371,25 +371,37 @@ def _plans(  # noqa: PLR0913 - what is wanted, and how
     snapshot = driver.snapshot("creation") if seen is None else seen
     ledger = driver.ledger
     claims = () if ledger is None else ledger.holding(snapshot.guests)
-    plans: list[Planned] = []
+    requested: list[Asked] = []
     for config, uuid in zip(configs, uuids, strict=True):
         asked = ask(config, snapshot.host, overrides)
         _refuse_long_name(asked.request.name, config)
         request = asked.request._replace(uuid=asked.request.uuid or uuid)
-        claims = tuple(
-            claim
-            for claim in claims
-            if not (_is_for(claim, request) and ledger is not None and ledger.is_orphan(claim))
-        )
-        _refuse_taken(request, snapshot, claims, source=config.source)
-        asked = asked._replace(request=request)
+        requested.append(asked._replace(request=request))
+    if ledger is not None:
+        # Before the first is decided on: it may have what was promised to a later one.
+        claims = _without_orphans(ledger, claims, [asked.request for asked in requested])
+    held_before = claims
+    plans: list[Planned] = []
+    for config, asked in zip(configs, requested, strict=True):
+        _refuse_taken(asked.request, snapshot, claims, source=config.source)
         planned = _planned(driver, snapshot, claims, config, asked, hold=overrides.hold)
         if keep_nodes:
             planned = planned._replace(kept=planned.config)
         plans.append(planned)
         if ledger is not None and planned.decision.fits:
             claims = (*claims, _claim(planned, ledger))
-    return [planned._replace(claims=plans[0].claims) for planned in plans]
+    return [planned._replace(claims=held_before) for planned in plans]
+
+
+def _without_orphans(
+    ledger: Ledger, claims: tuple[Claim, ...], requests: Sequence[GuestRequest]
+) -> tuple[Claim, ...]:
+    """Return the claims but for those of guests that are asked for again, whose creator is gone."""
+    return tuple(
+        claim
+        for claim in claims
+        if not (any(_is_for(claim, one) for one in requests) and ledger.is_orphan(claim))
+    )
 
 
 def _planned(  # noqa: PLR0913 - all that a plan is made from

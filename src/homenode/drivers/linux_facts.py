@@ -1,9 +1,10 @@
 """The facts of this machine's Linux that `homenode.doctor` looks at, from files below a root."""
 
 import os
+import re
 from typing import Literal
 
-from homenode.bitmap import CpuMap
+from homenode.bitmap import CpuMap, NodeMap
 from homenode.doctor import WATCHED, LinuxFacts
 from homenode.drivers.libvirt_link import binding_or_none
 from homenode.drivers.start_notes import is_left_to_numad
@@ -12,6 +13,13 @@ from homenode.errors import HomenodeError
 from homenode.formats import libvirt_xml
 
 _MOST_PROCESSES = 100_000
+_OF_MEMORY = ("hugetlbfs_mount", "memory_backing_dir")
+"""What libvirt's file says of memory, by its keys."""
+
+_STRICT = re.compile(r"<memory\b[^>]*\bmode=['\"]strict['\"]")
+_ADDRESS = re.compile(r"[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
+_SLICES = ("sys/fs/cgroup/machine.slice/", "sys/fs/cgroup/cpuset/machine.slice/")
+"""The group of all guests, in version 2 and version 1 of control groups."""
 
 
 def linux_facts(root: str = "/") -> LinuxFacts:
@@ -24,15 +32,28 @@ def linux_facts(root: str = "/") -> LinuxFacts:
         ksm_merge_across_nodes=_number(tree, "sys/kernel/mm/ksm/merge_across_nodes"),
         zone_reclaim_mode=_number(tree, "proc/sys/vm/zone_reclaim_mode"),
         transparent_hugepage=_chosen(tree, "sys/kernel/mm/transparent_hugepage/enabled"),
+        command_line=tree.text("proc/cmdline"),
+        overcommit_memory=_number(tree, "proc/sys/vm/overcommit_memory"),
+        min_free_kib=_number(tree, "proc/sys/vm/min_free_kbytes"),
+        swap_used_kib=_swap_used_kib(tree),
+        demotion=_flag(tree, "sys/kernel/mm/numa/demotion_enabled"),
         controllers=_controllers(tree),
+        control_groups=_control_groups(tree),
         libvirt_controllers=_libvirt_controllers(tree),
-        isolated=_isolated(tree),
+        machine_cpus=_machine_cpus(tree),
+        machine_nodes=_machine_nodes(tree),
+        isolated=_cpus(tree, "sys/devices/system/cpu/isolated"),
+        tickless=_cpus(tree, "sys/devices/system/cpu/nohz_full"),
+        qemu_conf=_qemu_conf(tree),
         numad=_numad(root),
         has_hook=_has_hook(tree),
         has_libvirt=_has_libvirt(tree),
+        has_socket=_has_socket(tree),
         has_binding=binding_or_none() is not None,
         can_see_guests=os.access(_path(root, "run/libvirt/qemu"), os.R_OK),
         left_to_numad=_left_to_numad(tree),
+        strict=_strict(tree),
+        vfio=_vfio(tree),
     )
 
 
@@ -65,21 +86,80 @@ def _controllers(tree: FolderTree) -> frozenset[str] | None:
     return frozenset(found) if version_2 is not None or found else None
 
 
-def _libvirt_controllers(tree: FolderTree) -> frozenset[str] | None:
+def _control_groups(tree: FolderTree) -> Literal[1, 2] | None:
+    if tree.text("sys/fs/cgroup/cgroup.controllers") is not None:
+        return 2
+    return 1 if _controllers(tree) else None
+
+
+def _qemu_conf(tree: FolderTree) -> dict[str, str]:
+    told = {}
     for line in (tree.text("etc/libvirt/qemu.conf") or "").splitlines():
-        name, equals, value = line.partition("=")
-        if equals and name.strip() == "cgroup_controllers":
-            words = value.replace("[", " ").replace("]", " ").replace(",", " ").split()
-            return frozenset(word.strip("\"'") for word in words)
-    return None
+        key, equals, value = line.partition("=")
+        if equals and not key.lstrip().startswith("#"):
+            told[key.strip()] = value.strip()
+    return told
 
 
-def _isolated(tree: FolderTree) -> CpuMap:
-    text = (tree.text("sys/devices/system/cpu/isolated") or "").strip()
+def _libvirt_controllers(tree: FolderTree) -> frozenset[str] | None:
+    value = _qemu_conf(tree).get("cgroup_controllers")
+    if value is None:
+        return None
+    words = value.replace("[", " ").replace("]", " ").replace(",", " ").split()
+    return frozenset(word.strip("\"'") for word in words)
+
+
+def _cpus(tree: FolderTree, path: str) -> CpuMap:
+    text = (tree.text(path) or "").strip()
+    # "(null)" is what some kernels say for none.
     try:
-        return CpuMap.parse(text) if text else CpuMap()
+        return CpuMap.parse(text) if text[:1].isdecimal() else CpuMap()
     except HomenodeError:
         return CpuMap()
+
+
+def _of_slice(tree: FolderTree, name: str) -> str:
+    texts = (tree.text(folder + name) or "" for folder in _SLICES)
+    return next((text.strip() for text in texts if text.strip()), "")
+
+
+def _machine_cpus(tree: FolderTree) -> CpuMap | None:
+    text = _of_slice(tree, "cpuset.cpus")
+    try:
+        return CpuMap.parse(text) if text else None
+    except HomenodeError:
+        return None
+
+
+def _machine_nodes(tree: FolderTree) -> NodeMap | None:
+    text = _of_slice(tree, "cpuset.mems")
+    try:
+        return NodeMap.parse(text) if text else None
+    except HomenodeError:
+        return None
+
+
+def _swap_used_kib(tree: FolderTree) -> int | None:
+    words = (line.split() for line in (tree.text("proc/meminfo") or "").splitlines())
+    kib = {line[0]: int(line[1]) for line in words if len(line) > 1 and line[1].isdecimal()}
+    if "SwapTotal:" not in kib or "SwapFree:" not in kib:
+        return None
+    return kib["SwapTotal:"] - kib["SwapFree:"]
+
+
+def _flag(tree: FolderTree, path: str) -> bool | None:
+    text = (tree.text(path) or "").strip()
+    return {"true": True, "1": True, "false": False, "0": False}.get(text)
+
+
+def _strict(tree: FolderTree) -> tuple[str, ...]:
+    files = [file for file in tree.names("run/libvirt/qemu") if file.endswith(".xml")]
+    texts = ((file, tree.text(f"run/libvirt/qemu/{file}") or "") for file in files)
+    return tuple(file.removesuffix(".xml") for file, text in texts if _STRICT.search(text))
+
+
+def _vfio(tree: FolderTree) -> tuple[str, ...]:
+    return tuple(filter(_ADDRESS.fullmatch, tree.names("sys/bus/pci/drivers/vfio-pci")))
 
 
 def _numad(root: str) -> Literal["absent", "numad", "homenode"]:
@@ -99,9 +179,12 @@ def _has_hook(tree: FolderTree) -> bool:
     return any("homenode" in (tree.text(path) or "") for path in paths)
 
 
+def _has_socket(tree: FolderTree) -> bool:
+    return bool({"libvirt-sock", "virtqemud-sock"} & set(tree.names("run/libvirt")))
+
+
 def _has_libvirt(tree: FolderTree) -> bool:
-    sockets = {"libvirt-sock", "virtqemud-sock"}
-    return bool(sockets & set(tree.names("run/libvirt"))) or bool(tree.names("etc/libvirt/qemu"))
+    return _has_socket(tree) or bool(tree.names("etc/libvirt/qemu"))
 
 
 def _left_to_numad(tree: FolderTree) -> tuple[str, ...]:

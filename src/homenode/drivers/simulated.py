@@ -28,6 +28,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from homenode.bitmap import NodeMap
+from homenode.claims import outstanding_kib
 from homenode.drivers.base import Abilities, Look, Masks, Moving, Shrunk, Snapshot
 from homenode.drivers.simulated_load import Load, idle, parse_load
 from homenode.drivers.simulated_state import (
@@ -203,11 +204,14 @@ class SimulatedDriver:
     ) -> tuple[Warned, ...]:
         """Set the masks and bring memory to the nodes that follow, as far as there is room.
 
-        Raises `Undone` if the memory could not be touched: then the masks are what they were.
+        What is promised to others is no room. Raises `Undone` if the memory could not be touched:
+        then the masks are what they were.
         """
-        with self._file.lock():
+        # The ledger's lock comes first: who creates a guest has it while looking at the host.
+        with self.ledger.lock(), self._file.lock():
             before = self._read()
             pinned = _pinned(before.find(guest.name), masks, before.host)
+            promised_kib = outstanding_kib(self.ledger.holding(before.guests), before.guests)
             self._step("set-affinity")
             memory = before.held.get(str(pinned.uuid))
             if memory is None:
@@ -223,7 +227,7 @@ class SimulatedDriver:
                     f"{error.message}"
                 ) from None
             nodes = pinned.node_affinity or before.host.node_map
-            state = state.with_guest(pinned, _moved(state, memory, nodes))
+            state = state.with_guest(pinned, _moved(state, memory, nodes, promised_kib))
             if state != before:
                 self._write(state)
         return ()
@@ -374,10 +378,11 @@ def _replaced(guests: tuple[Guest, ...], guest: Guest) -> tuple[Guest, ...]:
     return tuple(guest if other.uuid == guest.uuid else other for other in guests)
 
 
-def _moved(state: State, held: Held, nodes: NodeMap) -> Held:
+def _moved(state: State, held: Held, nodes: NodeMap, promised_kib: Mapping[int, int]) -> Held:
     """Take the guest's memory elsewhere to `nodes`, lowest nodes first, while there is room."""
     outside = sum(kib for node, kib in held.memory.by_node.items() if node not in nodes)
-    came = state.allocate(outside // xen.PAGE_KIB * xen.PAGE_KIB, affine=nodes, exactly=True)
+    kib = outside // xen.PAGE_KIB * xen.PAGE_KIB
+    came = state.allocate(kib, affine=nodes, exactly=True, promised_kib=promised_kib)
     left = sum(came.by_node.values())
     memory = []
     for part, arrived in zip(held.memory[:2], came[:2], strict=True):

@@ -6,6 +6,7 @@ the two, so memory is neither made nor lost. See `homenode.drivers.simulated` fo
 
 import os
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from homenode.bitmap import LARGEST_MEMBER, CpuMap, NodeMap
@@ -24,6 +25,8 @@ DOM0_UUID = "00000000-0000-0000-0000-000000000000"
 
 NOTHING = xen.Allocation({}, {}, 0)
 """No memory."""
+
+NONE_PROMISED: Mapping[int, int] = MappingProxyType({})
 
 _SOURCE = "simulated"
 _DMA_ZONE = "Xen hands out memory below its DMA width last"
@@ -64,7 +67,7 @@ class State(NamedTuple):
             free_kib=(node.free_kib or 0) - high - low, reserved=_less(node.reserved, low)
         )
 
-    def allocate(
+    def allocate(  # noqa: PLR0913 - how much, and from where
         self,
         kib: int,
         extent_kib: int = xen.EXTENT_KIB,
@@ -72,9 +75,17 @@ class State(NamedTuple):
         affine: NodeMap,
         exactly: bool = False,
         last: int = -1,
+        promised_kib: Mapping[int, int] = NONE_PROMISED,
     ) -> xen.Allocation:
-        """Return where Xen takes `kib` from; `exactly` from `affine` alone (MEMF_exact_node)."""
-        nodes = [node for node in self.current().nodes if not exactly or node.id in affine]
+        """Return where Xen takes `kib` from; `exactly` from `affine` alone (MEMF_exact_node).
+
+        `promised_kib` are left on each node.
+        """
+        nodes = [
+            node._replace(free_kib=max(0, (node.free_kib or 0) - promised_kib.get(node.id, 0)))
+            for node in self.current().nodes
+            if not exactly or node.id in affine
+        ]
         low = {node.id: min(node.free_kib or 0, node.reserved_kib) for node in nodes}
         high = {node.id: (node.free_kib or 0) - low[node.id] for node in nodes}
         return xen.allocate(kib, extent_kib, affine=affine, high_kib=high, low_kib=low, last=last)

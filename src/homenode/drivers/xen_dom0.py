@@ -14,7 +14,7 @@ from homenode.bitmap import NodeMap
 from homenode.drivers.base import Shrunk
 from homenode.drivers.gateway import Gateway
 from homenode.drivers.xl import Xl
-from homenode.formats import xl_info, xl_list
+from homenode.formats import xl_conf, xl_info, xl_list
 
 LEAST_KIB = 1 << 20
 """What is left to dom0 at least: 1 GiB."""
@@ -37,7 +37,8 @@ class Dom0:
 
     def balloons(self) -> bool:
         """Return whether xl would have dom0 give up memory for a guest."""
-        told = _told(self._gateway.run(["cat", _CONF]).stdout)
+        conf = xl_conf.parse(self._gateway.run(["cat", _CONF]).stdout)
+        told = conf.get("autoballoon", "").lower()
         if told in _OFF + _ON:
             return told in _ON
         head = xl_info.parse_head(self._xl("info"))
@@ -69,13 +70,3 @@ class Dom0:
             if now_kib < earlier_kib:
                 since = monotonic()
         return Shrunk(before_kib, now_kib)
-
-
-def _told(conf: str) -> str:
-    """Return what xl.conf says of ``autoballoon``; its last word counts."""
-    told = ""
-    for line in conf.splitlines():
-        key, _, value = line.partition("#")[0].partition("=")
-        if key.strip() == "autoballoon":
-            told = value.strip().strip("\"'").lower()
-    return told
