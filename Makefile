@@ -10,7 +10,7 @@ NOVA_VERSION := 34.0.0
 NOVA_READY := $(NOVA)/.ready-$(NOVA_VERSION)
 
 .PHONY: help demo test test-xen test-kvm proof proof-keeper proof-simulator proof-policies compiled lint format \
-  bench wheel clean
+  bench wheel sdist pyz deb test-deb clean
 
 help:
 	@echo "make demo   place eight guests on a simulated two-socket host, and explain"
@@ -25,7 +25,12 @@ help:
 	@echo "make compiled  the compiled build of the simulators, in build/compiled (needs a C compiler)"
 	@echo "make bench  measure the search, the command, and virtual nodes beside OpenStack Nova"
 	@echo "            (fetches it, 400 MB; prints ratios, fails nothing)"
-	@echo "make wheel  build the wheel into dist/"
+	@echo "make wheel  build the wheel into dist/ (HOMENODE_COMPILED=1: the compiled one, of this platform)"
+	@echo "make sdist  build the source distribution into dist/"
+	@echo "make pyz    build homenode.pyz into dist/: one file, which needs Python and nothing else"
+	@echo "            (PYTHONS='python3.11 python3.13': starts as fast with all of these)"
+	@echo "make deb    build the Debian package into dist/ (needs dpkg-deb)"
+	@echo "make test-deb  install, use and remove it in a clean Debian 12 (fetches it; needs root)"
 
 $(RUNS): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' || \
@@ -107,6 +112,14 @@ bench: $(READY) $(NOVA_READY)
 
 wheel: $(READY)
 	$(BIN)/python -m build --wheel --outdir dist .
+
+sdist: $(READY)
+	$(BIN)/python -m build --sdist --outdir dist .
+
+# Byte code of these Pythons is in it; others compile at every start.
+PYTHONS ?= $(BIN)/python
+pyz: $(READY)
+	$(BIN)/python packaging/pyz.py dist/homenode.pyz $(PYTHONS)
 
 clean:
 	rm -rf $(VENV) $(NOVA) build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
