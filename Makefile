@@ -121,5 +121,12 @@ PYTHONS ?= $(BIN)/python
 pyz: $(READY)
 	$(BIN)/python packaging/pyz.py dist/homenode.pyz $(PYTHONS)
 
+deb: $(READY)
+	$(BIN)/python packaging/deb.py dist
+
+# Fetches Debian's packages through apt once, and keeps them.
+test-deb: $(READY)
+	timeout --foreground --signal=INT --kill-after=60 9m $(BIN)/python -m pytest tests/deb -ra
+
 clean:
 	rm -rf $(VENV) $(NOVA) build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
