@@ -110,11 +110,13 @@ bench: $(READY) $(NOVA_READY)
 	-$(MAKE) compiled && $(BIN)/python bench/simulator.py --compiled build/compiled/src
 	$(BIN)/python bench/virtual.py --nova $(NOVA)/bin/python
 
-wheel: $(READY)
-	$(BIN)/python -m build --wheel --outdir dist .
+# Made of the source distribution, apart from this tree: what an earlier build left is in neither.
+wheel: sdist
+	$(BIN)/python -m pip wheel --quiet --no-cache-dir --no-deps --no-build-isolation --wheel-dir dist \
+	  "$$(ls -t dist/homenode-*.tar.gz | head -n 1)"
 
 sdist: $(READY)
-	$(BIN)/python -m build --sdist --outdir dist .
+	HOMENODE_COMPILED= $(BIN)/python -m build --no-isolation --sdist --outdir dist .
 
 # Byte code of these Pythons is in it; others compile at every start.
 PYTHONS ?= $(BIN)/python
