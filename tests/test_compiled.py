@@ -110,6 +110,10 @@ def test_declarations_of_the_build_are_not_left_behind(compiled):
         assert left == {"flat.pxd"}
 
 
+def test_no_c_is_in_the_wheel(compiled):
+    assert not list((compiled / "installed").rglob("*.c"))
+
+
 def test_the_wheel_says_what_it_runs_on(compiled):
     (wheel,) = (compiled / "dist").glob("*.whl")
     _, _, python, _, platform = wheel.stem.split("-")
