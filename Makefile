@@ -11,8 +11,8 @@ NOVA := .venv-nova
 NOVA_VERSION := 34.0.0
 NOVA_READY := $(NOVA)/.ready-$(NOVA_VERSION)
 
-.PHONY: help demo test test-xen test-kvm test-pythons lint format docs man pictures fuzz soak audit compiled bench \
-  proof proof-keeper proof-simulator proof-policies wheel clean
+.PHONY: help demo test test-xen test-kvm test-deb test-pythons lint format docs man pictures fuzz soak audit \
+  compiled bench proof proof-keeper proof-simulator proof-policies wheel sdist pyz deb clean
 
 help:
 	@echo "make demo   place eight guests on a simulated two-socket host, and explain"
@@ -34,7 +34,12 @@ help:
 	@echo "make docs   the book, in build/docs; warnings are errors"
 	@echo "make pictures  draw the pictures of the book anew"
 	@echo "make man    the manual pages, in build/man"
-	@echo "make wheel  build the wheel into dist/"
+	@echo "make wheel  build the wheel into dist/ (HOMENODE_COMPILED=1: the compiled one, of this platform)"
+	@echo "make sdist  build the source distribution into dist/"
+	@echo "make pyz    build homenode.pyz into dist/: one file, which needs Python and nothing else"
+	@echo "            (PYTHONS='python3.11 python3.13': starts as fast with all of these)"
+	@echo "make deb    build the Debian package into dist/ (needs dpkg-deb)"
+	@echo "make test-deb  install, use and remove it in a clean Debian 12 (fetches it; needs root)"
 
 $(RUNS): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' || \
@@ -143,8 +148,25 @@ pictures: $(READY)
 man: $(READY)
 	$(BIN)/python -m sphinx -q -W --keep-going -t manual -b man docs build/man
 
-wheel: $(READY)
-	$(BIN)/python -m build --wheel --outdir dist .
+# Made of the source distribution, apart from this tree: what an earlier build left is in neither.
+wheel: sdist
+	$(BIN)/python -m pip wheel --quiet --no-cache-dir --no-deps --no-build-isolation --wheel-dir dist \
+	  "$$(ls -t dist/homenode-*.tar.gz | head -n 1)"
+
+sdist: $(READY)
+	HOMENODE_COMPILED= $(BIN)/python -m build --no-isolation --sdist --outdir dist .
+
+# Byte code of these Pythons is in it; others compile at every start.
+PYTHONS ?= $(BIN)/python
+pyz: $(READY)
+	$(BIN)/python packaging/pyz.py dist/homenode.pyz $(PYTHONS)
+
+deb: $(READY) man
+	$(BIN)/python packaging/deb.py dist
+
+# Fetches Debian's packages through apt once, and keeps them.
+test-deb: $(READY) man
+	timeout --foreground --signal=INT --kill-after=60 9m $(BIN)/python -m pytest tests/deb -ra
 
 clean:
 	rm -rf $(VENV) $(NOVA) build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -4,8 +4,9 @@
 
 CPU time (user and system) of the installed command for an 8-node `xl info -n` capture, text
 output, and of `homenode-numad -w 4:1000` on this machine, in turn with `python -c pass`; the median
-of the runs and the ratio. The wheel is built and installed into an environment of its own, so that
-byte code is what pip compiles. As root the latter writes its claim to /run/homenode, as it does.
+of the runs and the ratio; then the same with homenode as one file, beside that. The wheel is built
+and installed into an environment of its own, so that byte code is what pip compiles. As root
+homenode-numad writes its claim to /run/homenode, as it does.
 """
 
 import argparse
@@ -41,11 +42,13 @@ def main() -> None:
 
 
 def installed(folder: Path) -> Path:
-    """Build the wheel, install it, and return the folder of its command."""
+    """Build the wheel and the one file, install them, and return the folder of the commands."""
     quiet = ["-m", "pip", "--quiet", "--disable-pip-version-check"]
     subprocess.run([sys.executable, *quiet, "wheel", "--no-deps", "-w", folder, ROOT], check=True)
     subprocess.run([sys.executable, "-m", "venv", folder / "env"], check=True)
     commands = folder / "env" / "bin"
+    one_file = [ROOT / "packaging" / "pyz.py", commands / "homenode.pyz"]
+    subprocess.run([sys.executable, *one_file], check=True)
     wheels = list(folder.glob("homenode-*.whl"))
     subprocess.run([commands / "python", *quiet, "install", *wheels], check=True)
     return commands
@@ -56,11 +59,14 @@ def compare(commands: Path, runs: int) -> None:
     place = [str(commands / "homenode"), "place", "-c", f"capture:{CAPTURE}", str(GUEST)]
     bare = [str(commands / "python"), "-c", "pass"]
     numad = [str(commands / "homenode-numad"), "-w", "4:1000"]
-    runs_ms = [tuple(map(cpu_ms, (bare, place, numad))) for _ in range(runs + 2)][2:]
-    bare_ms, place_ms, numad_ms = (median(times) for times in zip(*runs_ms, strict=True))
+    packed = [str(commands / "python"), str(commands / "homenode.pyz"), *place[1:]]
+    runs_ms = [tuple(map(cpu_ms, (bare, place, numad, packed))) for _ in range(runs + 2)][2:]
+    bare_ms, place_ms, numad_ms, packed_ms = map(median, zip(*runs_ms, strict=True))
     print(f"python -c pass   {bare_ms:7.1f} ms CPU")
     print(f"homenode place   {place_ms:7.1f} ms CPU")
-    print(f"ratio            {median(b / a for a, b, _ in runs_ms):7.2f} (to reach: at most 4)")
+    print(f"ratio            {median(b / a for a, b, *_ in runs_ms):7.2f} (to reach: at most 4)")
+    print(f"homenode.pyz     {packed_ms:7.1f} ms CPU for the same")
+    print(f"beside the wheel {median(d / b for _, b, _, d in runs_ms):7.2f}")
     print(f"homenode-numad   {numad_ms:7.1f} ms CPU (to reach: at most 100; numad sleeps 2000)")
 
 

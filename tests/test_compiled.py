@@ -1,4 +1,4 @@
-"""The compiled build gives the same events as the interpreted one.
+"""The compiled wheel is of this platform, and gives the same events as the interpreted source.
 
 It is built here from this source, beside it; where that cannot be done, the test says so.
 """
@@ -8,6 +8,8 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
+import zipfile
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -60,7 +62,7 @@ print(json.dumps(told))
 
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory):
-    """Build the package elsewhere, and return the folder with its source and machine code."""
+    """Build the wheel elsewhere, and return the folder of the build, with what is in it."""
     if find_spec("Cython") is None or shutil.which("cc") is None:
         pytest.skip("Cython or a compiler is not there")
     folder = tmp_path_factory.mktemp("compiled")
@@ -71,12 +73,15 @@ def compiled(tmp_path_factory):
     for left in folder.glob("src/*.egg-info"):
         shutil.rmtree(left)
     built = subprocess.run(
-        [sys.executable, "setup.py", "-q", "build_ext", "--inplace"],
+        [sys.executable, "-c", "from setuptools import build_meta; build_meta.build_wheel('dist')"],
         cwd=folder, env={**os.environ, "HOMENODE_COMPILED": "1", "CFLAGS": "-O1"},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert built.returncode == 0, built.stderr[-2000:]
-    return folder / "src"
+    (wheel,) = (folder / "dist").glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder / "installed")
+    return folder
 
 
 def told(path):
@@ -90,7 +95,7 @@ def told(path):
 
 
 def test_the_compiled_build_gives_the_same_events(compiled):
-    native, plain = told(compiled), told(ROOT / "src")
+    native, plain = told(compiled / "installed"), told(ROOT / "src")
     assert native.pop("compiled")
     assert not plain.pop("compiled")
     assert native.pop("module") != plain.pop("module")
@@ -100,5 +105,17 @@ def test_the_compiled_build_gives_the_same_events(compiled):
 
 
 def test_declarations_of_the_build_are_not_left_behind(compiled):
-    left = {path.name for path in compiled.glob("homenode/scheduler/*.pxd")}
-    assert left == {"flat.pxd"}
+    for place in ("src", "installed"):
+        left = {path.name for path in (compiled / place).glob("homenode/scheduler/*.pxd")}
+        assert left == {"flat.pxd"}
+
+
+def test_no_c_is_in_the_wheel(compiled):
+    assert not list((compiled / "installed").rglob("*.c"))
+
+
+def test_the_wheel_says_what_it_runs_on(compiled):
+    (wheel,) = (compiled / "dist").glob("*.whl")
+    _, _, python, _, platform = wheel.stem.split("-")
+    assert python == f"cp{sys.version_info.major}{sys.version_info.minor}"
+    assert platform == sysconfig.get_platform().replace("-", "_").replace(".", "_")

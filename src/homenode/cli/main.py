@@ -32,6 +32,7 @@ VERBS = {
     "claims": "show the memory that is promised and not yet seen",
     "xl": "be xl, but for guests that homenode places",
     "numad": "answer as numad -w does: where should a guest be started?",
+    "completion": "print the code by which bash, zsh or fish completes command lines",
     "hook": "be libvirt's hook: keep the ledger true, give moved guests nodes of this host",
 }
 """Every verb and what it does; the module of a verb is named as it is."""

@@ -1,0 +1,1 @@
+"""Completion for shells: what may stand where, and that as the code of a shell."""
