@@ -61,6 +61,7 @@ URIS = ("xen:///", "xen+ssh://", "qemu:///system", "qemu+ssh://", "local:///", "
 KINDS = {
     "ADDRESS": Kind.NOTHING,
     "CHANGE": Kind.NOTHING,
+    "COMMAND": Kind.NOTHING,
     "FILE": Kind.FILE,
     "FOLDER": Kind.FOLDER,
     "GUEST": Kind.GUEST,
@@ -68,6 +69,7 @@ KINDS = {
     "KIND[:SIZE]": Kind.NOTHING,
     "L": Kind.NOTHING,
     "N": Kind.NOTHING,
+    "N[,N]...": Kind.NOTHING,
     "NAME": Kind.GUEST,
     "NODES": Kind.NOTHING,
     "P": Kind.POLICY,
@@ -77,6 +79,7 @@ KINDS = {
     "SIZE": Kind.NOTHING,
     "TIME": Kind.NOTHING,
     "TRACE": Kind.FILE,
+    "UNIT": Kind.NOTHING,
     "URI": Kind.URI,
     "VCPUS[:NODES]": Kind.NOTHING,
     "scenario": Kind.FILE,
