@@ -335,3 +335,10 @@ def test_per_vcpu_lists_leave_the_other_vcpus_open_and_ignore_the_surplus():
     assert read(["2"], 3) == ["2", "0-7", "0-7"]
     assert read(["2", "3", "foo"], 2) == ["2", "3"]
     assert read([], 1) == ["0-7"]
+
+
+def test_a_hundred_thousand_wide_ranges_are_read_as_one():
+    # A range is one step, and not one for each of its cpus: these would be 800 million.
+    many = CpuMap.full(8192)
+    text = ",".join(["0-8191"] * 100_000)
+    assert parse_xen(text, cpus=many, cpus_by_node={0: many}) == many

@@ -72,3 +72,13 @@ def test_the_oracle_tells_a_complaint_from_a_defect():
         oracle.check(target, b"two lines")
     with pytest.raises(ValueError, match="else"):
         oracle.check(target, b"else")
+
+
+def test_the_table_in_the_documents_has_every_target_and_what_was_found():
+    text = (ROOT / "docs" / "trust.md").read_text().partition("| target |")[2]
+    rows = [line.strip("| ").split(" | ") for line in text.partition("\n\n")[0].splitlines()[2:]]
+    inputs = {row[0]: int(row[1].replace(",", "")) for row in rows}
+    assert inputs.pop("all") == sum(inputs.values())
+    assert inputs.keys() == TARGETS.keys()
+    found = {row[0]: int(row[-1]) for row in rows if int(row[-1])}
+    assert found.pop("all") == len(CRASHERS) == sum(found.values())

@@ -505,3 +505,10 @@ def test_what_is_known_is_listed(capsys):
     assert "credit 4.2 | 4.3" in listed
     assert main(["simulate", "--list", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["schedulers"]["ideal"] == []
+
+
+@pytest.mark.parametrize("text", ["n" * 5000, "credit " + "4" * 5000, "credit2 " + "n" * 5000])
+def test_a_complaint_of_a_scheduler_is_short_however_long_its_name_is(text):
+    with pytest.raises(HomenodeError) as caught:
+        scenario_file.scheduler_choice(text)
+    assert len(str(caught.value)) < 300

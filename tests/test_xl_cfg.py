@@ -341,3 +341,12 @@ def test_every_captured_config_is_read():
     for path in paths:
         config = GuestConfig.parse(path.read_text(encoding="utf-8"), source=str(path))
         assert config.string("name") == path.stem
+
+
+@pytest.mark.parametrize(
+    "text", ["{}", "{} = 1 1", "a = {}", "{} = b", 'a = "{}" 1', "{}+", "a = [{}"]
+)
+def test_a_complaint_is_short_however_long_the_names_are(text):
+    with pytest.raises(ParseError) as caught:
+        read(text.format("n" * 50_000))
+    assert len(str(caught.value)) < 300

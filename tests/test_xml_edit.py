@@ -120,6 +120,14 @@ def test_what_stands_in_one_line_stays_in_one_line():
     assert made.edited() == '<a><b/><n x="1"><o/></n></a>'
 
 
+def test_a_long_line_of_many_elements_is_looked_at_once():
+    # To look back to its beginning from each of them took minutes.
+    line = "<b/>" * 100_000
+    made, root = edits(f"<a>{line}</a>")
+    made.add(root, [New("n", {})])
+    assert made.edited() == f"<a>{line}<n/></a>"
+
+
 def test_what_would_need_an_escape_is_a_mistake_of_ours():
     made, root = edits("<a/>")
     with pytest.raises(ValueError, match="escape"):

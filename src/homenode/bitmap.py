@@ -345,20 +345,25 @@ def _xen_item(item: _Item, bits: int, cpus: CpuMap, cpus_by_node: Mapping[int, C
             raise item.error("'^' and 'all' cannot be combined")
         return cpus.bits
     first, last = _ends(item, rest, "node" if by_node else "cpu")
-    named = 0
-    for number in range(first, last + 1):
-        if by_node and number in cpus_by_node:
-            named |= cpus_by_node[number].bits
-        elif not by_node and number in cpus:
-            named |= 1 << number
-        else:
-            there = NodeMap(cpus_by_node) if by_node else cpus
-            known = f"it has {there.noun}s {_shortened(str(there))}"
-            raise item.error(
-                f"there is no {there.noun} {number} on this host",
-                hint=f"{known}; xl would ignore this, homenode does not",
-            )
+    if by_node:
+        for node in range(first, last + 1):
+            if node not in cpus_by_node:
+                raise _unknown(item, node, NodeMap(cpus_by_node))
+        named = CpuMap.union([cpus_by_node[node] for node in range(first, last + 1)]).bits
+    else:
+        named = _run(first, last)
+        missing = CpuMap.from_bits(named & ~cpus.bits)
+        if missing:
+            raise _unknown(item, missing.first, cpus)
     return bits & ~named if out else bits | named
+
+
+def _unknown(item: _Item, number: int, there: Bitmap) -> ParseError:
+    known = f"it has {there.noun}s {_shortened(str(there))}"
+    return item.error(
+        f"there is no {there.noun} {number} on this host",
+        hint=f"{known}; xl would ignore this, homenode does not",
+    )
 
 
 def parse_xen_per_vcpu(

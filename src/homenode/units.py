@@ -21,7 +21,7 @@ def parse_memory_kib(text: str, *, bare: str = "") -> int:
     per_unit = _KIB_PER_UNIT.get(letter)
     whole, _, fraction = number.partition(".")
     if per_unit is None or not whole.isdecimal() or (fraction and not fraction.isdecimal()):
-        raise ParseError(f"not a size of memory: {text!r}", hint="write it as 4GiB or 512MiB")
+        raise ParseError(f"not a size of memory: {text[:24]!r}", hint="write it as 4GiB or 512MiB")
     if len(whole) + len(fraction) > 18:
         raise ParseError(f"size of memory is out of range: {text[:24]!r}...")
     return (int(whole + fraction) * per_unit) // int("1" + "0" * len(fraction))

@@ -371,12 +371,12 @@ def _assignment(words: _Words) -> tuple[_Assignment, Value]:
         raise words.expected(_SPOKEN["name"])
     name = words.take()
     if not words.at("=", "+="):
-        raise words.expected(f"= or += after {name.value!r}")
+        raise words.expected(f"= or += after {name.value[:40]!r}")
     operator = words.take()
     value_start = words.next.start
     value, end = _value(words, DEEPEST_LIST)
     if not words.at("newline", ";", "end"):
-        raise words.expected(f"the end of the line or ';' after the value of {name.value!r}")
+        raise words.expected(f"the end of the line or ';' after the value of {name.value[:40]!r}")
     appends = operator.kind == "+="
     return (
         _Assignment(name.value, appends, name.start, operator.start, value_start, end, name.line),

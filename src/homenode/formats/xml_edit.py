@@ -20,6 +20,8 @@ _ATTRIBUTE = re.compile(rb"\s+([^\s=]+)\s*=\s*(\"[^\"]*\"|'[^']*')")
 _REST_OF_LINE = re.compile(rb"[ \t]*(?:<!--(?:(?!-->)[^\n])*-->[ \t]*)+(?=\r?\n)")
 """Comments after an element that end its line, and so belong to it."""
 
+_BLANKS = b" \t"
+
 _PLAIN = re.compile(r"[\w.,:^+ /~-]*")
 
 
@@ -140,10 +142,11 @@ class XmlEdits:
 
     def _indent(self, element: Element) -> bytes | None:
         """Return the blanks before an element that begins a line; None if it does not."""
-        start = self._places[element].start
-        line = self._line_start(start)
-        before = self._bytes[line:start]
-        return before if line and not before.strip(b" \t") else None
+        at = start = self._places[element].start
+        # Back over the blanks alone: all of a file may be one line.
+        while at and self._bytes[at - 1] in _BLANKS:
+            at -= 1
+        return self._bytes[at:start] if self._bytes[at - 1 : at] == b"\n" else None
 
     def _unit(self) -> bytes:
         # What one level is indented by, as the first element within the root has it.

@@ -81,23 +81,40 @@ class Measured(Protocol):
         """The unit of the fact, empty if it has none."""
 
 
+MOST_TERMS = 100
+"""More than there are facts; each may come again with a finer step."""
+
+_LONGEST_SHOWN = 120
+
+
 def parse_order(text: str, facts: Mapping[str, Measured] = FACTS) -> tuple[Term, ...]:
     """Read an order such as ``nodes,distance,-usable~4G`` of these facts."""
+    count = text.count(",") + 1
+    if count > MOST_TERMS:
+        raise ParseError(
+            f"{count} terms in policy {_shown(text)}", hint=f"no more than {MOST_TERMS} are read"
+        )
     terms = tuple(_term(part.strip(), text, facts) for part in text.split(","))
     names = [term.fact for term in terms]
     for at, name in enumerate(names):
         if name in names[:at] and terms[names.index(name)].step is None:
             raise ParseError(
-                f"policy {text!r} names {name} again", hint="the first one already decides on it"
+                f"policy {_shown(text)} names {name} again",
+                hint="the first one already decides on it",
             )
     return terms
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= _LONGEST_SHOWN else text[: _LONGEST_SHOWN - 3] + "...")
 
 
 def _term(part: str, text: str, facts: Mapping[str, Measured]) -> Term:
     name, tilde, step_text = part.removeprefix("-").partition("~")
     if name not in facts:
         raise ParseError(
-            f"there is no fact {name!r} in policy {text!r}", hint=f"there are {', '.join(facts)}"
+            f"there is no fact {_shown(name)} in policy {_shown(text)}",
+            hint=f"there are {', '.join(facts)}",
         )
     step = _step(step_text, facts[name].unit, part) if tilde else None
     return Term(name, -1 if part.startswith("-") else 1, step, step_text)
@@ -111,15 +128,15 @@ def _step(text: str, unit: str, part: str) -> tuple[int, int]:
         else:
             above, below = _count(above_text), _count(below_text) if slash else 1
     except ParseError as error:
-        raise ParseError(f"not a step: {part!r}: {error.message}", hint=error.hint) from None
+        raise ParseError(f"not a step: {_shown(part)}: {error.message}", hint=error.hint) from None
     if not above or not below:
-        raise ParseError(f"not a step: {part!r}", hint="a step is larger than nothing")
+        raise ParseError(f"not a step: {_shown(part)}", hint="a step is larger than nothing")
     return above, below
 
 
 def _count(text: str) -> int:
     if not (text.isascii() and text.isdecimal()) or len(text) > 18:
-        raise ParseError(f"not a number: {text!r}", hint="write a step as 8, 1/8 or 4GiB")
+        raise ParseError(f"not a number: {_shown(text)}", hint="write a step as 8, 1/8 or 4GiB")
     return int(text)
 
 
@@ -199,7 +216,7 @@ def policy(text: str) -> Policy:
     name = text.lstrip("-").partition("~")[0].partition(",")[0].strip()
     if name not in FACTS:
         raise HomenodeError(
-            f"there is no policy {text!r}",
+            f"there is no policy {_shown(text)}",
             hint=f"there are {', '.join(POLICIES)}, or compose one: see homenode policies",
         )
     return Policy(text, parse_order(text))

@@ -385,9 +385,10 @@ def scheduler_choice(text: str) -> SchedulerChoice:
         if variant and variant not in allowed:
             noun = "version" if kind == "credit" else "arrangement of run queues"
             raise HomenodeError(
-                f"{kind}: there is no {noun} {variant!r}", hint="known: " + ", ".join(allowed)
+                f"{kind}: there is no {noun} {variant[:40]!r}", hint="known: " + ", ".join(allowed)
             )
         return SchedulerChoice(kind, variant)
     raise HomenodeError(
-        f"there is no scheduler {name!r}", hint="known: credit VERSION, credit2 RUNQUEUE, ideal"
+        f"there is no scheduler {name[:40]!r}",
+        hint="known: credit VERSION, credit2 RUNQUEUE, ideal",
     )
