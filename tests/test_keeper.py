@@ -338,6 +338,28 @@ def test_guests_that_are_held_by_default_are_kept_and_those_held_by_wish_are_not
     assert world.masks() == {"default": ["0-1"], "wished": ["0-1"], "c": ["0-7"]}
 
 
+def test_what_is_held_by_default_stays_the_keepers_when_it_is_sent_to_another_node(tmp_path):
+    """It was said which nodes, not that they bind; with `--hard` and for single vcpus it is."""
+    nodes = CpuMap.parse("0-1")
+    world = World(tmp_path, [of(name, 0, hard=nodes) for name in ("sent", "bound", "one")])
+    ledger = world.driver.ledger
+    with ledger.lock():
+        for one in world.driver.snapshot().guests[1:4]:
+            ledger.remember(
+                Remembered(one.uuid, held=NodeMap([0]), masks=(nodes,), by_default=True)
+            )
+    for name, how in (("sent", {}), ("bound", {"kind": "hard"}), ("one", {"vcpus": CpuMap([0])})):
+        seen = world.driver.snapshot()
+        wanted = affinity.change(seen, seen.guest(name), NodeMap([1]), **how)
+        affinity.apply(world.driver, wanted)
+    guests = {guest.name: guest for guest in world.driver.snapshot().guests}
+    assert [guests[name].held_by_default for name in ("sent", "bound", "one")] == [
+        True,
+        False,
+        False,
+    ]
+
+
 def _open_files():
     return {int(path.name) for path in Path("/proc/self/fd").iterdir()}
 

@@ -45,7 +45,7 @@ class Change(NamedTuple):
     """What the masks of a guest's vcpus are to become, in their order.
 
     `held` are the nodes that homenode holds it to then, `replaced` the hard masks that come back
-    when it lets go.
+    when it lets go. `by_default` is whether it is held without anybody having asked for that.
     """
 
     guest: Guest
@@ -54,6 +54,7 @@ class Change(NamedTuple):
     held: NodeMap | None
     replaced: tuple[CpuMap, ...]
     warnings: tuple[Warned, ...]
+    by_default: bool = False
 
 
 def change(  # noqa: PLR0913 - what, and how
@@ -98,6 +99,7 @@ def change(  # noqa: PLR0913 - what, and how
         other = vcpu.hard if guest.kept and not hard else old
         masks.append(Masks(home if hard and not everywhere else other, soft))
     holds = hard and not everywhere
+    unasked = kind is None and vcpus is None and (guest.held is None or guest.held_by_default)
     return Change(
         guest,
         nodes,
@@ -105,6 +107,7 @@ def change(  # noqa: PLR0913 - what, and how
         nodes if holds else None,
         replaced if holds else (),
         _warnings(seen, guest, masks, nodes, kind="hard" if hard else "soft"),
+        by_default=holds and unasked,
     )
 
 
@@ -251,7 +254,7 @@ def _remember(ledger: Ledger, now: Guest, wanted: Change, *, moved: bool) -> Non
     known = ledger.entries().of(now.uuid) or Remembered(str(now.uuid))
     masks = tuple(mask.hard for mask in wanted.masks) if wanted.held else ()
     known = known._replace(
-        held=wanted.held, masks=masks, replaced=wanted.replaced, by_default=False
+        held=wanted.held, masks=masks, replaced=wanted.replaced, by_default=wanted.by_default
     )
     if moved:
         known = known._replace(id=now.id, memory=now.memory_by_node, memory_kib=now.memory_kib)
