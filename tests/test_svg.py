@@ -253,3 +253,11 @@ def test_pictures_on_one_page_have_names_of_their_own():
     ]  # fmt: skip
     names = [name for name in names if name]
     assert sorted(names) == ["a-desc", "a-title", "b-desc", "b-title"]
+
+
+@pytest.mark.parametrize("name", ["uneven", "opteron-6272-8n"])
+def test_a_narrower_picture_is_as_tidy(name):
+    host = example(name)
+    picture = parsed(svg.topology(host, (), width=800))
+    assert picture.get("width") == "800"
+    assert_tidy(picture, nodes=len(host.nodes))

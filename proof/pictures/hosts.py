@@ -40,6 +40,9 @@ Came = dict[str, tuple[int, dict[int, int]]]
 """By guest: its host, and its vcpus by node there."""
 
 
+NAMES = ("host-policies.svg", *(f"host-policy-{name}.svg" for name in HOST_POLICIES))
+
+
 def pictures() -> Iterator[tuple[str, str]]:
     """Yield the names and texts of the pictures of policies for hosts."""
     host = host_toml.parse(

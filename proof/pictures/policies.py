@@ -26,6 +26,9 @@ POLICY_FILES = EXAMPLES / "policies"
 NOBODY = MemoryByNode({}, "not there")
 
 
+NAMES = ("policies.svg", *(f"policy-{name}.svg" for name in POLICIES))
+
+
 def pictures() -> Iterator[tuple[str, str]]:
     """Yield the names and texts of the pictures of policies for nodes."""
     with tempfile.TemporaryDirectory() as state, state_in(state):

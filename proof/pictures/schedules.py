@@ -59,6 +59,8 @@ TIMELINES = (
     Drawn("drift-ideal", "drift", "ideal", "2850ms", "600ms"),
 )
 
+NAMES = tuple(f"{drawn.picture}.svg" for drawn in TIMELINES)
+
 
 def pictures() -> Iterator[tuple[str, str]]:
     """Yield the names and texts of the timelines."""

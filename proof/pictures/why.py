@@ -1,6 +1,6 @@
 """Why placement matters: a host, what others measured, what our labs show, what the model says."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 import altair as alt
@@ -351,11 +351,14 @@ def series() -> Plot:
     )
 
 
+_DRAWN: dict[str, Callable[[], str | Plot]] = {
+    "why-host.svg": host, "why-published.svg": gains, "why-labs.svg": labs,
+    "why-distance.svg": distance, "why-load.svg": load, "why-2012.svg": series,
+}  # fmt: skip
+NAMES = tuple(_DRAWN)
+
+
 def pictures() -> Iterator[tuple[str, str | Plot]]:
     """Yield the names of the pictures, with their text, or how they are drawn."""
-    yield "why-host.svg", host()
-    drawn: Sequence[tuple[str, Plot]] = (
-        ("why-published.svg", gains()), ("why-labs.svg", labs()), ("why-distance.svg", distance()),
-        ("why-load.svg", load()), ("why-2012.svg", series()),
-    )  # fmt: skip
-    yield from drawn
+    for name, draw in _DRAWN.items():
+        yield name, draw()

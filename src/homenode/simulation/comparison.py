@@ -95,7 +95,9 @@ def _result(
     values = _estimates(VALUES, outcomes)
     # Seed by seed, since all variants have the same work for a seed.
     gains = [
-        own.work / base.work - 1 for own, base in zip(outcomes, first, strict=True) if base.work
+        round(own.work / base.work - 1, 12)
+        for own, base in zip(outcomes, first, strict=True)
+        if base.work
     ]
     if gains:
         values["gain"] = estimate(gains)
