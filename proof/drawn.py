@@ -10,9 +10,12 @@ in what order a test draws, is judged by less than in the test itself, and never
 """
 
 import importlib
+import pickle
 import time
 import warnings
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,14 +32,21 @@ class _OtherwiseError(Exception):
 
 
 class _Kept:
+    """What a test drew of its `st.data()`, in that order."""
+
+    def __init__(self) -> None:
+        self.values: list[Any] = []
+
+
+class _Keeping:
     """In place of `st.data()`: draws, and keeps what was drawn."""
 
-    def __init__(self, data: Any) -> None:  # noqa: ANN401 - hypothesis' own
-        self.data, self.values = data, []
+    def __init__(self, data: Any, kept: _Kept) -> None:  # noqa: ANN401 - hypothesis' own
+        self.data, self.kept = data, kept
 
     def draw(self, strategy: Any, label: str | None = None) -> Any:  # noqa: ANN401 - anything
-        self.values.append(self.data.draw(strategy, label))
-        return self.values[-1]
+        self.kept.values.append(self.data.draw(strategy, label))
+        return self.kept.values[-1]
 
 
 class _Again:
@@ -57,31 +67,37 @@ def _is_data(value: object) -> bool:
 
 
 class Drawn:
-    """The body of a property test, and the examples that it passed."""
+    """The body of a property test, and the examples that it passed: `kept`, or drawn now."""
 
-    def __init__(self, item: pytest.Function) -> None:
+    def __init__(self, item: pytest.Function, kept: list[dict[str, Any]] | None) -> None:
         self.body: Callable[..., None] = item.obj.hypothesis.inner_test
-        self.examples: list[dict[str, Any]] = []
-        item.obj.hypothesis.inner_test = self._keep
-        runtestprotocol(item, nextitem=None, log=False)
-        item.obj.hypothesis.inner_test = self.body
+        self.examples = kept or []
+        if kept is None:
+            item.obj.hypothesis.inner_test = self._keep
+            runtestprotocol(item, nextitem=None, log=False)
+            item.obj.hypothesis.inner_test = self.body
         began = time.process_time()
         self.passes()
         self.seconds = time.process_time() - began
 
     def _keep(self, **values: Any) -> None:  # noqa: ANN401 - whatever the test takes
-        kept = {name: _Kept(value) if _is_data(value) else value for name, value in values.items()}
-        self.body(**kept)
-        self.examples.append(kept)
+        example = {name: _Kept() if _is_data(value) else value for name, value in values.items()}
+        self.body(
+            **{
+                name: _Keeping(values[name], value) if isinstance(value, _Kept) else value
+                for name, value in example.items()
+            }
+        )
+        self.examples.append(example)
 
     def passes(self) -> bool:
         """Return whether the test passes with all of the examples."""
         return all(map(self._passes, self.examples))
 
-    def _passes(self, kept: dict[str, Any]) -> bool:
+    def _passes(self, example: dict[str, Any]) -> bool:
         again = {
             name: _Again(value.values) if isinstance(value, _Kept) else value
-            for name, value in kept.items()
+            for name, value in example.items()
         }
         try:
             with warnings.catch_warnings():
@@ -106,30 +122,56 @@ def can_be_drawn(item: pytest.Item) -> bool:
     return set(item.fixturenames) <= given | {"request"}
 
 
-def remember_oracles() -> None:
+def drawn(items: Mapping[str, pytest.Item], kept: Path) -> dict[str, Drawn]:
+    """Return what property tests draw, by test; kept in a file for those that stay as they are."""
+    _remember_oracles()
+    known: dict[str, tuple[int, list[dict[str, Any]]]] = {}
+    if kept.exists():
+        known, answers = pickle.loads(kept.read_bytes())  # noqa: S301 - our own file
+        for function, arguments, answer in answers:
+            _answers[function, *map(_identity, arguments)] = function, arguments, answer
+    found, files = {}, {}
+    for name, item in items.items():
+        if isinstance(item, pytest.Function) and can_be_drawn(item):
+            files[name] = zlib.crc32(item.path.read_bytes())
+            before = known.get(name, (0, []))
+            found[name] = Drawn(item, before[1] if before[0] == files[name] else None)
+    examples = {name: (files[name], one.examples) for name, one in found.items()}
+    kept.write_bytes(pickle.dumps((examples, list(_answers.values()))))
+    return found
+
+
+_answers: dict[tuple[object, ...], tuple[str, tuple[object, ...], Any]] = {}
+_asking: list[str] = []
+
+
+def _remember_oracles() -> None:
     """Have the oracles keep their answers, which are asked with the same objects again."""
     for module, names in ORACLES.items():
         oracle = importlib.import_module(module)
         for name in names:
-            setattr(oracle, name, _remembering(getattr(oracle, name)))
+            setattr(oracle, name, _remembering(f"{module}.{name}", getattr(oracle, name)))
 
 
-def _remembering(function: Callable[..., Any]) -> Callable[..., Any]:
-    answers: dict[tuple[object, ...], tuple[object, Any]] = {}
-
+def _remembering(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     def asked(*arguments: Any) -> Any:  # noqa: ANN401 - whatever the oracle takes
-        key = tuple(map(_identity, arguments))
-        if key not in answers:
-            found = function(*arguments)
+        if _asking:
+            return function(*arguments)  # one oracle asks another
+        key = name, *map(_identity, arguments)
+        if key not in _answers:
+            _asking.append(name)
+            try:
+                found = function(*arguments)
+                found = list(found) if isinstance(found, Iterator) else found
+            finally:
+                _asking.pop()
             # The arguments are kept, so that no other object is ever taken for one of them.
-            answers[key] = arguments, list(found) if isinstance(found, Iterator) else found
-        return answers[key][1]
+            _answers[key] = name, arguments, found
+        return _answers[key][2]
 
     return asked
 
 
 def _identity(argument: object) -> object:
     plain = isinstance(argument, int | str | frozenset) or type(argument).__name__ == "Policy"
-    if plain or (isinstance(argument, tuple) and type(argument) is tuple):
-        return argument
-    return id(argument)
+    return argument if plain or type(argument) is tuple else id(argument)

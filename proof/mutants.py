@@ -13,7 +13,7 @@ A mutant is one change of one node of the syntax tree:
     call        min to max, any to all, and back; sorted, list, tuple, set, abs, reversed left out
     statement   a call for its effect, +=, raise, break, continue, or a bare return left out
 
-Not changed: annotations and docstrings, assertions, `__repr__`, `__slots__`, imports, and the
+Not changed: annotations and docstrings, assertions and `strict=` of zip, `__repr__`, `__slots__`, imports, and the
 wording of messages: texts within f-strings, texts with a blank in them. What is *in* a message
 (the expressions of an f-string) is changed as all else.
 """
@@ -37,6 +37,7 @@ _SWAPPED: dict[type[ast.AST], type[ast.AST]] = {
     ast.And: ast.Or, ast.Or: ast.And,
 }  # fmt: skip
 _OTHER_CALL = {"min": "max", "max": "min", "any": "all", "all": "any"}
+_ASSERTED = "asserted"
 _BARE = {"sorted", "list", "tuple", "set", "abs", "reversed"}
 
 Change = Callable[[ast.AST], ast.AST | None]
@@ -83,6 +84,8 @@ class Module:
         """Return all mutants of the module."""
         found = []
         for number, (place, kind, change, node) in enumerate(self._changes):
+            if kind == _ASSERTED:
+                continue
             before = ast.unparse(node)
             made = change(node)
             after = "(nothing)" if made is None else ast.unparse(ast.fix_missing_locations(made))
@@ -96,14 +99,22 @@ class Module:
         """The code of the module as it is."""
         return compile(self.tree, self.file, "exec")
 
-    def mutated(self, number: int) -> CodeType:
-        """Return its code with one change, which stays in it: a module is changed once."""
+    def mutated(self, number: int, *, alone: bool = False) -> CodeType:
+        """Return its code with one change, which stays in it: a module is changed once.
+
+        `alone`: of the class or function only that the change is in.
+        """
         place, _, change, node = self._changes[number]
         made = change(node)
         new = ast.Pass() if made is None else made
         ast.copy_location(new, node)
         _put(place, new)
-        return compile(ast.fix_missing_locations(self.tree), self.file, "exec")
+        line = place.lines[0]
+        body = self.tree.body
+        if alone:
+            body = [one for one in body if one.lineno <= line <= (one.end_lineno or line)]
+        tree = ast.fix_missing_locations(ast.Module(body, []))
+        return compile(tree, self.file, "exec")
 
 
 def _put(place: _Place, node: ast.AST) -> None:
@@ -259,18 +270,23 @@ def _constants(node: ast.AST, place: _Place) -> Iterator[tuple[str, Change]]:
         return
     value = node.value
     if isinstance(value, bool):
-        yield "constant", _with("value", not value)
+        yield _constant_of(place.parent), _with("value", not value)
     elif isinstance(value, int | float):
         yield "constant", _with("value", value + 1)
     elif isinstance(value, str) and " " not in value.strip():
         yield "constant", _with("value", f"{value}XX")
 
 
+def _constant_of(parent: ast.AST) -> str:
+    return _ASSERTED if isinstance(parent, ast.keyword) and parent.arg == "strict" else "constant"
+
+
 def _calls(node: ast.AST) -> Iterator[tuple[str, Change]]:
     if not isinstance(node, ast.Call):
         return
     for at in range(len(node.keywords)):
-        yield "argument", _with("keywords", node.keywords[:at] + node.keywords[at + 1 :])
+        kind = _ASSERTED if node.keywords[at].arg == "strict" else "argument"
+        yield kind, _with("keywords", node.keywords[:at] + node.keywords[at + 1 :])
     if len(node.args) > 1:
         yield "argument", _with("args", node.args[:-1])
     name = node.func.id if isinstance(node.func, ast.Name) else ""

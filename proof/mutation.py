@@ -1,4 +1,4 @@
-"""Mutation testing: how many small defects in the decision and in the bitmaps do the tests find?
+"""Mutation testing: how many small defects of the decision and the bitmaps are found by the tests.
 
     python -m proof.mutation [--modules bitmap,search] [--workers N] [--again survived] [--table]
 
@@ -28,6 +28,7 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -38,7 +39,7 @@ import coverage
 import pytest
 from _pytest.runner import runtestprotocol
 
-from proof.drawn import Drawn, can_be_drawn, remember_oracles
+from proof.drawn import Drawn, drawn
 from proof.mutants import Module, Mutant
 
 SOURCE = Path("src/homenode")
@@ -148,7 +149,7 @@ def ease(items: Sequence[pytest.Item], share: float) -> None:
 def exchange(module: Module, mutant: Mutant, functions: dict[CodeType, list[FunctionType]]) -> None:
     """Give the living functions the code of the mutant."""
     before = _code_of(module.original, mutant)
-    after = _code_of(module.mutated(mutant.number), mutant)
+    after = _code_of(module.mutated(mutant.number, alone=True), mutant)
     for function in functions[before]:
         function.__code__ = after
 
@@ -226,7 +227,7 @@ class Trying:
         self.out: int | None = None
 
     @pytest.hookimpl(tryfirst=True)
-    def pytest_collection(self, session: pytest.Session) -> None:
+    def pytest_collection(self) -> None:
         """Try the mutants of whole modules, before any of these is loaded."""
         for mutant in self.loaded:
             if self._start(mutant):
@@ -252,10 +253,9 @@ class Trying:
             importlib.import_module(
                 f"homenode.{name[:-3].replace('/', '.')}".removesuffix(".__init__")
             )
-        remember_oracles()
-        self.drawn = {name: Drawn(item) for name, item in items.items() if can_be_drawn(item)}
-        for name, drawn in self.drawn.items():
-            self.seconds[name] = drawn.seconds
+        self.drawn = drawn(items, KEPT / "drawn.pickle")
+        for name, one in self.drawn.items():
+            self.seconds[name] = one.seconds
         print(f"{len(self.drawn)} of {len(items)} tests drawn, {sum(self.seconds.values()):.1f} s")
         functions = living(self.modules.values())
         gc.freeze()
@@ -285,6 +285,7 @@ class Trying:
             nowhere = os.open(os.devnull, os.O_RDWR)
             os.dup2(nowhere, 1)
             os.dup2(nowhere, 2)
+            gc.disable()
             resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_LIMIT, _MEMORY_LIMIT))
             return True
         os.close(writing)
@@ -377,27 +378,20 @@ class Trying:
 
 
 def _digest(source: str) -> str:
-    return f"{hash_of(source):08x}"
+    return f"{zlib.crc32(source.encode()):08x}"
 
 
-def hash_of(text: str) -> int:
-    """Return a number that stands for a text."""
-    import zlib  # noqa: PLC0415
-
-    return zlib.crc32(text.encode())
-
-
-def results(tried: dict[str, Module]) -> dict[str, Tried]:
+def results(among: dict[str, Module]) -> dict[str, Tried]:
     """Return what is known of the mutants of the sources as they are, by name."""
-    digests = {name: _digest(module.source) for name, module in tried.items()}
+    digests = {name: _digest(module.source) for name, module in among.items()}
+    mutants = {one.name: one for module in among.values() for one in module.mutants()}
     found: dict[str, Tried] = {}
     kept = KEPT / "results.jsonl"
     for line in kept.read_text().splitlines() if kept.exists() else ():
         note = json.loads(line)
-        fields = {**note["mutant"], "lines": tuple(note["mutant"]["lines"])}
-        mutant = Mutant(**fields)
-        if digests.get(mutant.path) == note["source"]:
-            found[mutant.name] = Tried(mutant, note["outcome"], note["by"], note["seconds"])
+        name = Mutant(**note["mutant"]).name
+        if name in mutants and digests[mutants[name].path] == note["source"]:
+            found[name] = Tried(mutants[name], note["outcome"], note["by"], note["seconds"])
     return found
 
 
@@ -454,15 +448,17 @@ def table(among: dict[str, Module]) -> Iterator[str]:
     counts: dict[str, Counter[str]] = {name: Counter() for name in among}
     for tried in results(among).values():
         counts[tried.mutant.path][tried.outcome] += 1
-    yield "| module | mutants | killed | timed out | survived | found |"
-    yield "|---|---|---|---|---|---|"
+    yield "| module | mutants | tried | killed | timed out | survived | found |"
+    yield "|---|---|---|---|---|---|---|"
+    sizes = {name: len(module.mutants()) for name, module in among.items()}
+    sizes["all"] = sum(sizes.values())
     counts["all"] = sum(counts.values(), Counter())
     for name, one in counts.items():
         if one.total():
             found = 100 * (one["killed"] + one[TIMED_OUT]) / one.total()
             yield (
-                f"| {name} | {one.total()} | {one['killed']} | {one[TIMED_OUT]} "
-                f"| {one['survived']} | {found:.1f} % |"
+                f"| {name} | {sizes[name]} | {one.total()} | {one['killed']} | {one[TIMED_OUT]} "
+                f"| {one['survived'] + one['failed']} | {found:.1f} % |"
             )
 
 
@@ -483,12 +479,9 @@ def main() -> None:
     among = modules(options.modules)
     if not options.table:
         _pytest(Trying(options, watch(options)), files_of(TESTS))
-    if options.survivors:
-        for tried in results(among).values():
-            if tried.outcome not in ("killed", TIMED_OUT):
-                print(
-                    f"{tried.mutant.name} {tried.mutant.kind}: {tried.mutant.text} [{tried.outcome} {tried.by if tried.outcome != 'survived' or not tried.seconds else ''}]"
-                )
+    for tried in results(among).values() if options.survivors else ():
+        if tried.outcome not in {"killed", TIMED_OUT}:
+            print(f"{tried.mutant.name} {tried.outcome} {tried.by}: {tried.mutant.text}")
     print("\n".join(table(among)))
 
 

@@ -271,6 +271,8 @@ def test_a_guest_that_cannot_be_split_over_named_nodes_is_told():
         "not-split":
             "nodes 0-1 cannot have a virtual node each, with vcpus and memory: it has none"
     }  # fmt: skip
+    three = View(host(8, 8, 8))
+    assert "not-split" in warned(three, wanted(2, 3, explicit=named(0, 1, 2), split=True))
     assert "not-split" not in warned(view, wanted(1, 99, explicit=named(0, 1), split=True))
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 import oracle
 import oracle_virtual
 from homenode.bitmap import CpuMap, NodeMap
-from homenode.guest import ExplicitNodes, GuestRequest, NearDevice, VirtualNode
+from homenode.guest import ExplicitNodes, GuestRequest, NearDevice, Tier, VirtualNode
 from homenode.host import Cpu, Host, Node, PagePool
 from homenode.placement.deciding import place
 from homenode.placement.explain import explain
@@ -425,3 +425,59 @@ def test_what_is_made_could_have_been_asked_for(data):
     assert tuple(nodes_of(made)) in set(oracle_virtual.ways(view, asked, policy("balanced")))
     fewer = request._replace(split=True, node_count=len(made.nodes) - 1)
     assert not place(view, fewer, policy("balanced")).fits
+
+
+def test_twins_that_hold_different_cells_are_not_taken_for_each_other():
+    pool = (PagePool(2048, 99, 99),)
+    alike = host(8, 8, 8, 8)
+    nodes = [node._replace(pages=pool if node.id > 1 else ()) for node in alike.nodes]
+    request = wanted((1, 0), (1, 0))
+    huge = tuple(cell._replace(page_kib=2048, memory_kib=2048) for cell in request.virtual_nodes)
+    request = request._replace(virtual_nodes=huge, memory_kib=4096, guest_memory_kib=4096)
+    decision = place(View(alike.replace(nodes=nodes)), request, policy("balanced"))
+    assert nodes_of(decision) == [2, 3]
+
+
+def test_a_tier_that_is_all_of_the_memory_leaves_nothing_to_split():
+    view = View(
+        host(8, 8).replace(
+            nodes=(*host(8, 8).nodes, Node(2, "cxl", present_kib=99 * GIB, free_kib=9 * GIB)),
+            distances=None,
+        )
+    )
+    part = place(view, whole(8, 9, tier=Tier("cxl", 4 * GIB)), policy("balanced"))
+    assert [(cell.node, len(cell.vcpus)) for cell in part.virtual_nodes] == [(0, 4), (1, 4), (2, 0)]
+    assert [cell.memory_kib for cell in part.virtual_nodes] == [
+        5 * GIB // 2, 5 * GIB // 2, 4 * GIB,
+    ]  # fmt: skip
+    everything = place(view, whole(8, 9, tier=Tier("cxl", 9 * GIB)), policy("balanced"))
+    assert (everything.fits, everything.virtual_nodes, everything.warnings) == (True, (), ())
+
+
+def test_virtual_nodes_that_are_made_have_the_pages_of_the_guest_in_whole():
+    pool = (PagePool(2048, 99, 9),)
+    request = GuestRequest(
+        "new", 2, 13 * 2048, guest_memory_kib=13 * 2048, split=True, page_kib=2048
+    )
+    cells = place(View(host(1, 1, pages=pool)), request, policy("balanced")).virtual_nodes
+    assert [(cell.memory_kib, cell.page_kib) for cell in cells] == [
+        (6 * 2048, 2048),
+        (7 * 2048, 2048),
+    ]
+
+
+def test_what_is_no_whole_mib_lies_on_the_last_node_that_has_room_for_it():
+    def made(kib, *free):
+        tight = Host(
+            cpus=[Cpu(at, at) for at in range(len(free))],
+            nodes=[Node(at, present_kib=GIB, free_kib=mib) for at, mib in enumerate(free)],
+        )
+        request = GuestRequest("new", len(free), kib, guest_memory_kib=kib, split=True)
+        return [
+            cell.memory_kib
+            for cell in place(View(tight), request, policy("balanced")).virtual_nodes
+        ]
+
+    assert made(4 * 1024 + 5, 3072, 2048 + 4) == [2048 + 5, 2048]
+    assert made(4 * 1024 + 5, 3072, 3072) == [2048, 2048 + 5]
+    assert made(4 * 1024, 3072, 3072) == [2048, 2048]
