@@ -6,16 +6,16 @@ A mutant is one change of one node of the syntax tree:
     arithmetic  + to -, * to //, % to //, << to >>, & to |, ^ to &, and back, `x += 1` too
     boolean     and to or, and back; not, - and ~ left out
     condition   of if, while, a conditional expression or a comprehension: turned round
-    constant    n to n + 1, True to False, a text to another one, (), [] and {} aside
+    constant    n to n + 1, True to False, a text to another one
     return      `return x` to `return None`
     slice       the lower or the upper bound, or the step, left out
     argument    a named argument, or the last one of several, left out
     call        min to max, any to all, and back; sorted, list, tuple, set, abs, reversed left out
     statement   a call for its effect, +=, raise, break, continue, or a bare return left out
 
-Not changed: annotations and docstrings, assertions and `strict=` of zip, `__repr__`, `__slots__`, imports, and the
-wording of messages: texts within f-strings, texts with a blank in them. What is *in* a message
-(the expressions of an f-string) is changed as all else.
+Not changed: annotations and docstrings, assertions and `strict=` of zip, `__repr__`, `__slots__`,
+imports, decorators, and the wording of messages: texts within f-strings, texts with a blank in
+them. What is *in* a message (the expressions of an f-string) is changed as all else.
 """
 
 import ast

@@ -11,7 +11,7 @@ from homenode.placement.policies import policy
 from homenode.placement.problem import prepare
 from homenode.placement.search import Search
 from homenode.placement.weights import Pairs, Weights, positions, twins_of
-from test_search import distances, requests_on, views
+from test_search import distances, requests_on, views, wants_beyond_cpus
 
 numbers = st.integers(0, 9)
 weights = st.lists(numbers, min_size=1, max_size=6) | st.integers(1, 5).map(lambda n: [7] * n)
@@ -174,8 +174,12 @@ def test_twins_can_be_exchanged_without_changing_any_distance(table, twice):
 
 @st.composite
 def problems(draw):
-    view = draw(views(most_nodes=5))
-    return prepare(view, draw(requests_on(view)), as_libxl=draw(st.booleans()))
+    if draw(st.booleans()):
+        view, request = draw(wants_beyond_cpus())
+    else:
+        view = draw(views(most_nodes=5))
+        request = draw(requests_on(view))
+    return prepare(view, request, as_libxl=draw(st.booleans()))
 
 
 def parts_of(problem, draw):

@@ -695,3 +695,18 @@ def test_vcpus_prefer_the_cpus_of_their_nodes_unless_the_guest_says_what_they_pr
     assert [(run.vcpus, str(run.hard), run.soft) for run in pinned.vcpus] == [
         ("0", "0", None), ("1", "1", None),
     ]  # fmt: skip
+
+
+def test_a_vcpu_that_may_run_on_several_nodes_counts_once_on_a_set_and_on_each_alone():
+    everywhere = Vcpu(0, CpuMap(range(8)), CpuMap(range(8)))
+    view = View(host([8, 8]), (Guest("g", (everywhere,), id=3),))
+
+    def at_home(name, **more):
+        facts = place(view, wanted(1, 1, **more), policy(name)).facts
+        return dict(facts)["vcpus"]
+
+    for node in (0, 1):
+        other = NodeMap([1 - node])
+        assert at_home("nodes", excluded=other) == at_home("xl", excluded=other) == 1
+    assert at_home("nodes", node_count=2) == 1
+    assert at_home("xl", node_count=2) == 2

@@ -17,6 +17,7 @@ from homenode.guest import (
 from homenode.host import Cpu, Cpupool, Device, Host, Node, PagePool
 from homenode.placement.deciding import place
 from homenode.placement.explain import explain
+from homenode.placement.facts import Ratio
 from homenode.placement.policies import parse_order, policy
 from homenode.placement.remedies import remedies_for
 from homenode.placement.view import View
@@ -86,8 +87,10 @@ def remedies(view, request, *kinds):
         (
             (8, 1),
             wanted(1, 4, explicit=named(1)),
-            "explicit: nodes names node 1, but it does not fit:"
-            " 3072 MiB of memory short (1024 MiB usable, 4096 MiB needed)",
+            (
+                "explicit: nodes names node 1, but it does not fit:"
+                " 3072 MiB of memory short (1024 MiB usable, 4096 MiB needed)"
+            ),
         ),
     ],
 )
@@ -140,32 +143,87 @@ def test_too_little_time_is_said_in_the_reason():
     ("view", "request_", "said"),
     [
         (View(host(8, 8)), wanted(9, 1), "1 cpus short (8 for 9 vcpus)"),
-        (View(host(8, 8, threads=2)), wanted(5, 1, whole_cores=True), "1 cores short (4 for 5 vcpus)"),
-        (View(host(8, 8)), wanted(1, 17), "1024 MiB of memory short (16 GiB usable, 17 GiB needed)"),
-        (View(host(8, 8)), wanted(9, 17),
-         "1024 MiB of memory short (16 GiB usable, 17 GiB needed); 1 cpus short (8 for 9 vcpus)"),
-        (View(host(8, 8)), wanted(5, 1, node_count=1), "no 1 nodes have enough cpus and memory together"),
-        (View(host(8, 8)), wanted(1, 9, devices=(NearDevice("a", 0, required=True),), node_count=1),
-         "no 1 nodes with its devices have enough cpus and memory together"),
-        (View(host(1, 8)), wanted(1, 1, excluded=NodeMap([0, 1])), "no node has a cpu that the guest may use"),
-        (View(host(8, 8)), wanted(1, 1, excluded=NodeMap([0]), devices=(NearDevice("a", 0, required=True),)),
-         "device a is on node 0, where the guest cannot have cpus, and has to be near"),
-        (View(host(8)), wanted(1, 4, tier=Tier("cxl", GIB)), "no node without cpus has cxl memory for it"),
-        (View(host(8)), wanted(1, 4, tier=Tier("cxl", GIB), page_kib=2048),
-         "no node without cpus has cxl memory in pages of 2 MiB for it"),
-        (View(host(8, far=[("cxl", 1), ("hbm", 9)])), wanted(1, 4, tier=Tier("cxl", 3 * GIB)),
-         "2048 MiB of cxl memory short (1024 MiB usable on node 1, 3072 MiB wanted)"),
-        (View(host(8, far=[("cxl", 1)])), wanted(1, 12, spill=True),
-         "3072 MiB of memory short (8192 MiB usable and 1024 MiB on nodes without cpus, 12 GiB needed)"),
-        (View(host(8, 8)), wanted(1, 4, page_kib=2048),
-         "the number of free pages of 2 MiB of nodes 0-1 is unknown"),
-        (View(Host(cpus=[Cpu(0, 0)], nodes=[Node(0)])), wanted(1, 4), "the free memory of node 0 is unknown"),
+        (
+            View(host(8, 8, threads=2)),
+            wanted(5, 1, whole_cores=True),
+            "1 cores short (4 for 5 vcpus)",
+        ),
+        (
+            View(host(8, 8)),
+            wanted(1, 17),
+            "1024 MiB of memory short (16 GiB usable, 17 GiB needed)",
+        ),
+        (
+            View(host(8, 8)),
+            wanted(9, 17),
+            "1024 MiB of memory short (16 GiB usable, 17 GiB needed); 1 cpus short (8 for 9 vcpus)",
+        ),
+        (
+            View(host(8, 8)),
+            wanted(5, 1, node_count=1),
+            "no 1 nodes have enough cpus and memory together",
+        ),
+        (
+            View(host(8, 8)),
+            wanted(1, 9, devices=(NearDevice("a", 0, required=True),), node_count=1),
+            "no 1 nodes with its devices have enough cpus and memory together",
+        ),
+        (
+            View(host(1, 8)),
+            wanted(1, 1, excluded=NodeMap([0, 1])),
+            "no node has a cpu that the guest may use",
+        ),
+        (
+            View(host(8, 8)),
+            wanted(1, 1, excluded=NodeMap([0]), devices=(NearDevice("a", 0, required=True),)),
+            "device a is on node 0, where the guest cannot have cpus, and has to be near",
+        ),
+        (
+            View(host(8)),
+            wanted(1, 4, tier=Tier("cxl", GIB)),
+            "no node without cpus has cxl memory for it",
+        ),
+        (
+            View(host(8)),
+            wanted(1, 4, tier=Tier("cxl", GIB), page_kib=2048),
+            "no node without cpus has cxl memory in pages of 2 MiB for it",
+        ),
+        (
+            View(host(8, far=[("cxl", 1), ("hbm", 9)])),
+            wanted(1, 4, tier=Tier("cxl", 3 * GIB)),
+            "2048 MiB of cxl memory short (1024 MiB usable on node 1, 3072 MiB wanted)",
+        ),
+        (
+            View(host(8, far=[("cxl", 1)])),
+            wanted(1, 12, spill=True),
+            (
+                "3072 MiB of memory short (8192 MiB usable and 1024 MiB on nodes without cpus,"
+                " 12 GiB needed)"
+            ),
+        ),
+        (
+            View(host(8, 8)),
+            wanted(1, 4, page_kib=2048),
+            "the number of free pages of 2 MiB of nodes 0-1 is unknown",
+        ),
+        (
+            View(Host(cpus=[Cpu(0, 0)], nodes=[Node(0)])),
+            wanted(1, 4),
+            "the free memory of node 0 is unknown",
+        ),
         (View(host(1, 1)), virtual((1, 2)), "virtual node 0 (2048 MiB, 1 vcpu) fits on no node"),
-        (View(host(1, 1)), virtual((1, 2), (2, 3)),
-         "virtual node 0 (2048 MiB, 1 vcpu) fits on no node"),
-        (View(host(1, 4)), virtual((1, 2), (2, 3)), "virtual nodes 0-1 fit on node 1 alone, and need 2 nodes"),
+        (
+            View(host(1, 1)),
+            virtual((1, 2), (2, 3)),
+            "virtual node 0 (2048 MiB, 1 vcpu) fits on no node",
+        ),
+        (
+            View(host(1, 4)),
+            virtual((1, 2), (2, 3)),
+            "virtual nodes 0-1 fit on node 1 alone, and need 2 nodes",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_refusal_says_what_is_short_and_by_how_much(view, request_, said):
     decision = place(view, request_, BALANCED)
     assert (decision.fits, decision.reason) == (False, f"does not fit: {said}")
@@ -402,28 +460,59 @@ def test_beyond_what_can_be_gone_through_rivals_differ_by_a_node():
 @pytest.mark.parametrize(
     ("view", "request_", "said"),
     [
-        (View(host(8, 1)), wanted(1, 4, explicit=named(1)),
-         ["leave the choice to homenode, not nodes: node 0"]),
-        (View(host(8, 8)), wanted(1, 12, node_count=1),
-         ["allow another number of nodes than 1: nodes 0-1"]),
-        (View(host(8, 1)), wanted(1, 4, hard=(CpuMap(range(4, 8)),)),
-         ["allow more than node 1 in cpus=: node 0"]),
+        (
+            View(host(8, 1)),
+            wanted(1, 4, explicit=named(1)),
+            ["leave the choice to homenode, not nodes: node 0"],
+        ),
+        (
+            View(host(8, 8)),
+            wanted(1, 12, node_count=1),
+            ["allow another number of nodes than 1: nodes 0-1"],
+        ),
+        (
+            View(host(8, 1)),
+            wanted(1, 4, hard=(CpuMap(range(4, 8)),)),
+            ["allow more than node 1 in cpus=: node 0"],
+        ),
         (View(host(8, 1)), wanted(1, 4, excluded=NodeMap([0])), ["allow node 0 as well: node 0"]),
-        (View(host(8, 1), (guest_on("g" * 50, {0: 1}),)), wanted(1, 4, apart_from=("g" * 50,)),
-         [f"let it share nodes with {'g' * 40}: node 0"]),
-        (View(host(8, 1)), wanted(1, 4, devices=(NearDevice("a", 1, required=True),), node_count=1),
-         ["allow another number of nodes than 1: nodes 0-1",
-                "only prefer to be near its devices: node 0"]),
+        (
+            View(host(8, 1), (guest_on("g" * 50, {0: 1}),)),
+            wanted(1, 4, apart_from=("g" * 50,)),
+            [f"let it share nodes with {'g' * 40}: node 0"],
+        ),
+        (
+            View(host(8, 1)),
+            wanted(1, 4, devices=(NearDevice("a", 1, required=True),), node_count=1),
+            [
+                "allow another number of nodes than 1: nodes 0-1",
+                "only prefer to be near its devices: node 0",
+            ],
+        ),
         (View(host(8, 1)), wanted(1, 4, page_kib=2048), ["do without pages of 2 MiB: node 0"]),
         (View(host(8, 1)), wanted(1, 4, tier=Tier("hbm", GIB)), ["do without hbm memory: node 0"]),
-        (View(host(8, threads=2)), wanted(3, 4, whole_cores=True), ["do without whole cores: node 0"]),
-        (View(host(8), (Guest("g", (Vcpu(0, CpuMap([0]), CpuMap()),), id=3),)),
-         wanted(4, 4, exclusive=True), ["do without exclusive cpus: node 0"]),
-        (View(host(8, 1, pools=(Cpupool("A", CpuMap(range(4, 8))), Cpupool("B", CpuMap(range(4)))))),
-         wanted(1, 4), ["create it in cpupool B: node 0"]),
+        (
+            View(host(8, threads=2)),
+            wanted(3, 4, whole_cores=True),
+            ["do without whole cores: node 0"],
+        ),
+        (
+            View(host(8), (Guest("g", (Vcpu(0, CpuMap([0]), CpuMap()),), id=3),)),
+            wanted(4, 4, exclusive=True),
+            ["do without exclusive cpus: node 0"],
+        ),
+        (
+            View(
+                host(
+                    8, 1, pools=(Cpupool("A", CpuMap(range(4, 8))), Cpupool("B", CpuMap(range(4))))
+                )
+            ),
+            wanted(1, 4),
+            ["create it in cpupool B: node 0"],
+        ),
         (View(host(1, 1)), wanted(1, 4, node_count=1, excluded=NodeMap([0])), []),
     ],
-)  # fmt: skip
+)
 def test_the_wish_that_keeps_a_guest_out_is_the_one_that_is_named(view, request_, said):
     assert remedies(view, request_, "nodes", "options") == said
 
@@ -455,6 +544,9 @@ def test_vcpus_and_memory_to_do_without_are_named_alone_and_together():
         "give the guest 1024 MiB less: nodes 0-1"
     ]
     assert remedies(view, wanted(9, 17)) == ["drop 1 vcpus and 1024 MiB of memory: nodes 0-1"]
+    kinds = {one.kind for one in remedies_for(view, wanted(9, 17), BALANCED)}
+    assert kinds == {"shrink"}
+    assert [one.kind for one in remedies_for(view, wanted(9, 4), BALANCED)] == ["vcpus"]
     half = wanted(1, 32)
     assert remedies(View(host(8, 8)), half, "shrink") == [], "not half of itself"
 
@@ -491,6 +583,8 @@ def test_memory_to_free_is_on_the_first_node_where_that_helps():
         ("-usable~4GiB", -2, "8192 MiB"),
         ("vcpus_per_core~1/8", 12, "1"),
         ("vcpus~3/2", 3, "4"),
+        ("vcpus_per_core", Ratio(5, 2), "2.5"),
+        ("-vcpus_per_core", Ratio(-5, 2), "2.5"),
     ],
 )
 def test_a_compared_value_is_told_as_the_fact_itself(term, value, spoken):

@@ -109,6 +109,65 @@ def test_a_part_can_be_completed_exactly_if_the_matroid_says_so(fits, chosen, re
     assert Cells(fits).holds(chosen) == (chosen in sets)
 
 
+@st.composite
+def tables(draw, size):
+    """Distances of size x size: a tree, or anything, the two directions alike or not."""
+    far = st.integers(11, 16)
+    rows = [[10 if a == b else draw(far) for b in range(size)] for a in range(size)]
+    group = draw(st.integers(0, 3))
+    if group:
+        rows = [[10 if a == b else 12 if a // group == b // group else 20 for b in range(size)]
+                for a in range(size)]  # fmt: skip
+    return rows
+
+
+@settings(max_examples=150)
+@given(st.data())
+def test_cells_are_arranged_as_well_as_any_order_of_them(data):
+    count = data.draw(st.integers(2, 5))
+    size = data.draw(st.integers(count, 6))
+    table, drawn = data.draw(tables(count)), data.draw(tables(size))
+    pairs = [[max(drawn[a][b], drawn[b][a]) for b in range(size)] for a in range(size)]
+    everywhere = (1 << size) - 1
+    fits = data.draw(
+        st.lists(
+            st.sampled_from([everywhere, everywhere]) | st.integers(1, everywhere),
+            min_size=count, max_size=count,
+        )
+    )  # fmt: skip
+    chosen = sum(1 << at for at in data.draw(st.permutations(range(size)))[:count])
+    most = max(map(max, table))
+
+    def misfit(ats):
+        return sum(
+            (most - min(table[a][b], table[b][a])) * pairs[ats[a]][ats[b]]
+            for a in range(count)
+            for b in range(a)
+        )
+
+    ways = [
+        ats
+        for ats in permutations([at for at in range(size) if chosen >> at & 1])
+        if all(mine >> at & 1 for mine, at in zip(fits, ats, strict=True))
+    ]
+    found = Cells(fits, table, pairs).arranged(chosen)
+    if found is None:
+        assert not ways
+        return
+    assert tuple(found.ats) in ways
+    assert found.optimal
+    assert misfit(found.ats) == min(map(misfit, ways))
+
+
+@given(masks, st.permutations(range(6)))
+def test_the_first_nodes_in_an_order_that_hold_the_cells_are_found_without_a_search(fits, order):
+    sets = {frozenset(way) for way in all_matchings(fits)}
+    if not sets:
+        return
+    first = min(sets, key=lambda nodes: sorted(map(order.index, nodes)))
+    assert Cells(fits).basis(order) == sum(1 << at for at in first)
+
+
 # -- decisions, against enumeration --
 
 
@@ -380,10 +439,11 @@ def test_whole_gib_that_no_node_has_are_no_hindrance_to_virtual_nodes():
 @settings(deadline=None)
 @given(
     free=st.lists(st.integers(0, 40), min_size=2, max_size=4),
-    mib=st.integers(1, 99),
+    spare=st.integers(0, 12),
     beside_kib=st.integers(0, 9000),
 )
-def test_what_is_made_leaves_room_for_what_the_hypervisor_needs_beside_it(free, mib, beside_kib):
+def test_what_is_made_leaves_room_for_what_the_hypervisor_needs_beside_it(free, spare, beside_kib):
+    mib = max(1, sum(free) - spare)
     request = GuestRequest(
         "new", 9, mib * 1024 + beside_kib, guest_memory_kib=mib * 1024, split=True
     )
@@ -452,6 +512,8 @@ def test_a_tier_that_is_all_of_the_memory_leaves_nothing_to_split():
     ]  # fmt: skip
     everything = place(view, whole(8, 9, tier=Tier("cxl", 9 * GIB)), policy("balanced"))
     assert (everything.fits, everything.virtual_nodes, everything.warnings) == (True, (), ())
+    beside = whole(8, 9, tier=Tier("cxl", 9 * GIB))._replace(memory_kib=9 * GIB + 4096)
+    assert place(view, beside, policy("balanced")).virtual_nodes == ()
 
 
 def test_virtual_nodes_that_are_made_have_the_pages_of_the_guest_in_whole():
