@@ -710,3 +710,22 @@ def test_a_vcpu_that_may_run_on_several_nodes_counts_once_on_a_set_and_on_each_a
         assert at_home("nodes", excluded=other) == at_home("xl", excluded=other) == 1
     assert at_home("nodes", node_count=2) == 1
     assert at_home("xl", node_count=2) == 2
+
+
+def test_a_node_is_whole_unless_memory_is_promised_or_a_guest_is_there():
+    def hole(*guests, **more):
+        view = View(host([8, 8]), guests, **more)
+        return dict(place(view, wanted(1, 1, excluded=NodeMap([1])), policy("nodes")).facts)["hole"]
+
+    def guest(**more):
+        return Guest("g", **{"id": 3, **more})
+
+    assert hole() == hole(guest()) == 8 * GIB
+    assert hole(guest(node_affinity=NodeMap([0]))) == 0
+    assert hole(guest(node_affinity=NodeMap([1]))) == 8 * GIB
+    assert hole(guest(node_affinity=NodeMap([0, 1]))) == 8 * GIB, "allowed everywhere is no place"
+    assert hole(guest(memory_by_node=MemoryByNode({0: 1, 1: 0}, "made up"))) == 0
+    assert hole(guest(memory_by_node=MemoryByNode({0: 0, 1: 5}, "made up"))) == 8 * GIB
+    assert hole(guest(id=0, memory_by_node=MemoryByNode({0: 5}, "made up"))) == 8 * GIB, "dom0"
+    assert hole(outstanding_kib={0: 1}) == 0
+    assert hole(outstanding_kib={0: 0, 1: 1}) == 8 * GIB

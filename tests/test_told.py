@@ -347,6 +347,11 @@ def test_virtual_nodes_that_share_named_nodes_are_dealt_out_in_turn_or_as_there_
         "node 1 is 1024 MiB short (2048 MiB usable, 3072 MiB needed)"
     )
     assert (full.memory, full.vcpus) == ((), ())
+    both = place(View(host(1, 1)), virtual((1, 2), (1, 3), explicit=named(0, 1)), BALANCED)
+    assert both.reason.endswith(
+        "node 0 is 1024 MiB short (1024 MiB usable, 2048 MiB needed); "
+        "node 1 is 2048 MiB short (1024 MiB usable, 3072 MiB needed)"
+    )
 
 
 # -- what nodes lack --
@@ -530,6 +535,10 @@ def test_guests_to_stop_are_named_with_their_memory_and_cut_short():
     assert remedies(view, wanted(1, 6), "guest") == [
         f"stop or move {'n' * 40} (5120 MiB on node 1): node 1"
     ]
+    several = View(host(0, 0), (guest_on("a", {0: 2}), guest_on("b", {0: 1, 1: 2})))
+    assert remedies(several, wanted(1, 5), "guest") == [
+        "stop or move b (3072 MiB on nodes 0-1), a (2048 MiB on node 0): nodes 0-1"
+    ]
     pinned = Guest("pins", (Vcpu(0, CpuMap(range(4)), CpuMap()),), id=3, exclusive=True)
     assert remedies(View(host(8), (pinned,)), wanted(4, 1), "guest") == [
         "stop or move pins (its memory is unknown): node 0"
@@ -612,6 +621,11 @@ def test_a_fact_may_come_again_after_a_step_and_blanks_are_nothing():
     assert [str(term) for term in parse_order("usable~4GiB, -usable")] == ["usable~4GiB", "-usable"]
     assert parse_order("nodes~123456789012345678")[0].step == (123456789012345678, 1)
     assert parse_order("usable~4GiB")[0].step == (4 * GIB, 1)
+
+
+def test_an_order_is_told_as_it_is_written():
+    assert policy("nodes,-usable~4GiB").order == "nodes,-usable~4GiB"
+    assert policy("spread").order == "nodes,-usable"
 
 
 def test_aliases_and_capitals_of_the_series_are_understood():

@@ -425,6 +425,8 @@ def test_unequal_nodes_get_unequal_virtual_nodes():
         cell.node: (len(cell.vcpus), cell.memory_kib // GIB) for cell in decision.virtual_nodes
     }
     assert sizes == {0: (2, 3), 1: (2, 8)}
+    turned = place(View(host(9, 3, cpus=2)), whole(4, 11), policy("balanced"))
+    assert [cell.memory_kib // GIB for cell in turned.virtual_nodes] == [8, 3]
 
 
 def test_whole_gib_that_no_node_has_are_no_hindrance_to_virtual_nodes():
