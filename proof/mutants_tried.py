@@ -193,6 +193,7 @@ class Trying:
         # In random order: however many are tried, they are a fair sample.
         random.Random(1).shuffle(mutants)  # noqa: S311 - no secret
         known = results(self.modules)
+        mutants.sort(key=lambda one: one.name not in known)
         for tried in known.values():
             if tried.outcome == KILLED:
                 self._learn(tried.mutant, tried.by)

@@ -132,6 +132,13 @@ def test_too_little_time_is_said_in_the_reason():
     assert hurried.fits
     assert not hurried.optimal
     assert hurried.reason.endswith("; the best 5 by nodes,distance that were found in time")
+    unhurried = place(
+        view, wide, policy("nodes,distance"), clock=lambda: next(ticks), time_limit_s=10**9
+    )
+    assert unhurried.optimal
+    assert unhurried.reason.endswith("; the best 5 by nodes,distance")
+    late = place(view, wide, policy("nodes,distance"), clock=lambda: next(ticks), time_limit_s=0)
+    assert late.fits, "what fits is found where there is no time at all"
     nothing = place(
         View(host(*[0] * 12)), wide, policy("nodes,distance"), clock=lambda: 1.0, time_limit_s=8
     )
@@ -227,6 +234,16 @@ def test_too_little_time_is_said_in_the_reason():
 def test_a_refusal_says_what_is_short_and_by_how_much(view, request_, said):
     decision = place(view, request_, BALANCED)
     assert (decision.fits, decision.reason) == (False, f"does not fit: {said}")
+
+
+def test_policy_xl_warns_of_nothing_where_all_that_is_free_is_usable():
+    assert warned(View(host(8, 8)), wanted(2, 12), "xl") == {}
+    promised = View(host(8), outstanding_kib={0: 5 * GIB})
+    assert warned(promised, wanted(1, 4), "xl") == {
+        "free-not-usable":
+            "free is not usable: 1024 MiB of the share on node 0 will come from other nodes"
+    }  # fmt: skip
+    assert warned(promised, wanted(1, 3), "xl") == {}
 
 
 def test_policy_xl_calls_what_it_looks_at_free():
@@ -447,6 +464,18 @@ def test_larger_sets_are_rivals_only_where_all_are_asked_for():
     assert explain(view, request._replace(explicit=named(0)), BALANCED, decision).candidates == ()
     facts = dict(few.candidates[0].facts)
     assert all(value == round(value, 3) for value in facts.values())
+
+
+def test_rivals_of_a_guest_that_could_not_be_split_are_sets_that_hold_it_whole():
+    view, request = View(host(8, 8, 7)), wanted(1, 12, split=True)
+    decision = place(view, request, BALANCED)
+    assert (decision.fits, decision.virtual_nodes) == (True, ())
+    told = explain(view, request, BALANCED, decision, limit=5)
+    assert [str(one.nodes) for one in told.candidates] == ["0-1", "0,2", "1-2"]
+    assert told.rejected[0].reason.startswith("alone it is 5120 MiB of memory short")
+    wide = wanted(2, 12, split=True)
+    made = explain(view, wide, BALANCED, place(view, wide, BALANCED), limit=5)
+    assert [share.guarantee for share in made.candidates[1].memory] == ["bound", "bound"]
 
 
 def test_beyond_what_can_be_gone_through_rivals_differ_by_a_node():

@@ -6,6 +6,7 @@ from homenode.bitmap import CpuMap, NodeMap
 from homenode.guest import Guest, GuestRequest, MemoryByNode, VirtualNode
 from homenode.host import Cpu, Host, Node, PagePool
 from homenode.placement.view import View, commitment_kib, equal_shares
+from homenode.rules.xen import memory_shares
 
 HUGE = 2048
 
@@ -150,6 +151,9 @@ def test_an_emptied_host_has_all_of_its_memory_but_pools_and_what_dom0_has():
     assert (emptied.reclaimable_kib, emptied.committed_kib, emptied.touched_kib) == (None,) * 3
     assert unknown.free_kib is None
     assert view.outstanding_kib == {}
+    ruled = view_of(node_of(0), share_rule=memory_shares, outstanding_kib={0: 5})
+    assert ruled.emptied().share_rule is memory_shares
+    assert ruled.emptied().outstanding_kib == {}
 
 
 # -- with more free memory --

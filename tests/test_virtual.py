@@ -471,6 +471,40 @@ def test_a_host_that_lies_about_distances_gives_the_guest_none():
     assert [cell.distances for cell in cells] == [(), ()]
 
 
+def test_of_two_directions_the_guest_is_told_the_longer_and_nothing_that_cannot_be_reached():
+    def told(there, back):
+        table = [[10, there], [back, 10]]
+        cells = place(
+            View(host(8, 8, distances=table)), whole(8, 12), policy("balanced")
+        ).virtual_nodes
+        return [cell.distances for cell in cells]
+
+    assert told(15, 20) == told(20, 15) == [(10, 20), (20, 10)]
+    assert told(11, 254) == [(10, 254), (254, 10)]
+    assert told(20, 255) == told(20, None) == told(None, None) == [(), ()]
+
+
+def test_named_nodes_give_virtual_nodes_pages_of_their_size():
+    pools = (PagePool(2048, 9, 2),)
+    cells = tuple(
+        cell._replace(memory_kib=2048 * (at + 1), page_kib=2048)
+        for at, cell in enumerate(wanted((1, 0), (1, 0), (1, 0)).virtual_nodes)
+    )
+    request = GuestRequest(
+        "new",
+        3,
+        6 * 2048,
+        virtual_nodes=cells[:3],
+        explicit=ExplicitNodes(NodeMap([0, 1]), "nodes"),
+    )
+    short = place(View(host(8, 8, pages=pools)), request, policy("balanced"))
+    assert "node 0 is 4 MiB short (4 MiB in free pages of 2 MiB, 8 MiB needed)" in short.reason
+    pools = (PagePool(2048, 9, 3),)
+    decision = place(View(host(8, 8, pages=pools)), request, policy("balanced"))
+    assert nodes_of(decision) == [1, 1, 0]
+    assert {share.page_kib for share in decision.memory} == {2048}
+
+
 @settings(deadline=None, max_examples=80)
 @given(data=st.data())
 def test_what_is_made_could_have_been_asked_for(data):
