@@ -10,6 +10,7 @@ in what order a test draws, is judged by less than in the test itself, and never
 """
 
 import importlib
+import inspect
 import pickle
 import time
 import warnings
@@ -80,7 +81,8 @@ class Drawn:
         self.passes()
         self.seconds = time.process_time() - began
 
-    def _keep(self, **values: Any) -> None:  # noqa: ANN401 - whatever the test takes
+    def _keep(self, *arguments: Any, **values: Any) -> None:  # noqa: ANN401 - whatever it takes
+        values = inspect.signature(self.body).bind(*arguments, **values).arguments
         example = {name: _Kept() if _is_data(value) else value for name, value in values.items()}
         self.body(
             **{
@@ -135,7 +137,7 @@ def drawn(items: Mapping[str, pytest.Item], kept: Path) -> dict[str, Drawn]:
         if isinstance(item, pytest.Function) and can_be_drawn(item):
             files[name] = zlib.crc32(item.path.read_bytes())
             before = known.get(name, (0, []))
-            found[name] = Drawn(item, before[1] if before[0] == files[name] else None)
+            found[name] = Drawn(item, before[1] if before[1] and before[0] == files[name] else None)
     examples = {name: (files[name], one.examples) for name, one in found.items()}
     kept.write_bytes(pickle.dumps((examples, list(_answers.values()))))
     return found

@@ -292,6 +292,11 @@ def test_guests_to_keep_apart_from_have_to_be_there_and_known():
     assert warned(view, wanted(1, 1, apart_from=("there", long))) == {
         "apart-from-nobody": f"there is no guest {long[:40]!r} to be kept apart from"
     }
+    unknown = View(host(8), (Guest(long, id=3),))
+    assert warned(unknown, wanted(1, 1, apart_from=(long,))) == {
+        "apart-unknown":
+            f"nobody knows on which nodes {long[:40]} is: it cannot be kept apart from it"
+    }  # fmt: skip
     assert warned(view, wanted(1, 1, apart_from=("silent",))) == {
         "apart-unknown": "nobody knows on which nodes silent is: it cannot be kept apart from it"
     }
@@ -321,6 +326,27 @@ def test_fewer_cpus_than_vcpus_are_the_users_choice_and_said():
     assert warned(view, wanted(3, 1, explicit=named(0), whole_cores=True)) == {
         "fewer-cpus-than-vcpus": "node 0: 2 cores for the guest's 3 vcpus"
     }
+
+
+def test_a_tier_of_any_kind_is_none_that_is_asked_for_by_name_alone():
+    near_first = [[10, 20, 12, 14, 16], [20, 10, 12, 14, 16], [12, 12, 10, 20, 20],
+                  [14, 14, 20, 10, 20], [16, 16, 20, 20, 10]]  # fmt: skip
+    beside = host(8, 8, far=[("hbm", 4), ("cxl", 1), ("dram", 4)], distances=near_first)
+
+    def given(kind, gib, **more):
+        decision = place(View(beside), wanted(1, 6, tier=Tier(kind, gib * GIB), **more), BALANCED)
+        return decision.fits and {s.node: s.kib // GIB for s in decision.memory}
+
+    assert given("any", 2) == {0: 4, 3: 1, 4: 1}
+    assert given("hbm", 2) == {0: 4, 2: 2}
+    assert given("cxl", 2) is False
+    assert given("any", 6) is False
+    assert given("hbm", 6) is False
+    # The tier comes first, and what is spilled from the nearest that has something left.
+    assert given("cxl", 1, excluded=NodeMap([1])) == {0: 5, 3: 1}
+    full = host(2, 1, far=[("hbm", 4), ("cxl", 2), ("dram", 4)], distances=near_first)
+    spilt = place(View(full), wanted(1, 6, tier=Tier("cxl", GIB), spill=True), BALANCED)
+    assert {s.node: s.kib // GIB for s in spilt.memory} == {0: 2, 1: 1, 3: 2, 4: 1}
 
 
 def test_memory_alone_on_named_nodes_overrules_a_tier():
@@ -473,6 +499,12 @@ def test_rivals_of_a_guest_that_could_not_be_split_are_sets_that_hold_it_whole()
     told = explain(view, request, BALANCED, decision, limit=5)
     assert [str(one.nodes) for one in told.candidates] == ["0-1", "0,2", "1-2"]
     assert told.rejected[0].reason.startswith("alone it is 5120 MiB of memory short")
+    bare = View(host(8, 8, 0))
+    for_cpus = wanted(9, 12, split=True)
+    decision = place(bare, for_cpus, BALANCED)
+    assert decision.nodes == NodeMap([0, 1, 2])
+    told = explain(bare, for_cpus, BALANCED, decision, limit=5)
+    assert [str(one.nodes) for one in told.candidates] == ["0-2"]
     wide = wanted(2, 12, split=True)
     made = explain(view, wide, BALANCED, place(view, wide, BALANCED), limit=5)
     assert [share.guarantee for share in made.candidates[1].memory] == ["bound", "bound"]
