@@ -11,7 +11,7 @@ NOVA := .venv-nova
 NOVA_VERSION := 34.0.0
 NOVA_READY := $(NOVA)/.ready-$(NOVA_VERSION)
 
-.PHONY: help demo test test-xen test-kvm test-deb test-pythons lint format docs man pictures fuzz soak audit \
+.PHONY: help demo test test-xen test-kvm test-deb test-pythons lint format docs man pictures fuzz mutation soak audit \
   compiled bench proof proof-keeper proof-simulator proof-policies wheel sdist pyz deb clean
 
 help:
@@ -28,6 +28,7 @@ help:
 	@echo "make proof-keeper  the keeper on these, and killed on these; an hour or two"
 	@echo "make proof-simulator  the simulator beside published tables and a real Xen's traces"
 	@echo "make proof-policies  policies on real arrivals; needs HOMENODE_DATA, takes ten minutes"
+	@echo "make mutation  small defects put into the decision: how many do the tests find; hours"
 	@echo "make compiled  the compiled build of the simulators, in build/compiled (needs a C compiler)"
 	@echo "make bench  measure the search, the command, and virtual nodes beside OpenStack Nova"
 	@echo "            (fetches it, 400 MB; prints ratios, fails nothing)"
@@ -97,6 +98,10 @@ proof-policies: $(READY)
 	$(BIN)/python -m proof.recorded
 	$(BIN)/python -m proof.policies
 	$(BIN)/python -m proof.predicted --hosts 16
+
+# Begins anew where nothing is kept in build/mutation; else only what has changed is tried.
+mutation: $(READY)
+	$(BIN)/python -m proof.mutation --survivors
 
 # Beside the source, which stays as it is: what is compiled would be taken in its place.
 compiled: $(READY)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from homenode.bitmap import (
     LARGEST_MEMBER,
+    Bitmap,
     CpuMap,
     NodeMap,
     parse_xen,
@@ -61,6 +62,17 @@ def test_full_is_a_range(count):
     assert list(NodeMap.full(count)) == list(range(count))
 
 
+@given(maps, st.lists(sets, max_size=4))
+def test_a_union_has_the_members_of_all(kind, several):
+    assert set(kind.union(map(kind, several))) == set().union(*several)
+
+
+def test_maps_are_named_with_their_noun():
+    assert NodeMap().named == "no nodes"
+    assert CpuMap([3]).named == "cpu 3"
+    assert NodeMap([0, 1, 4]).named == "nodes 0-1,4"
+
+
 def test_an_empty_map_has_no_first():
     with pytest.raises(ValueError, match="no node in an empty map"):
         _ = NodeMap().first
@@ -70,6 +82,8 @@ def test_an_empty_map_has_no_first():
 def test_numbers_out_of_range_are_refused(number):
     with pytest.raises(ValueError, match="no cpu has the number"):
         CpuMap([number])
+    with pytest.raises(ValueError, match=f"^no number has the number {number}$"):
+        Bitmap([number])
 
 
 @pytest.mark.parametrize("bits", [-1, 1 << (LARGEST_MEMBER + 1)], ids=["negative", "too large"])
@@ -122,7 +136,11 @@ def test_mask_form_round_trips_and_is_grouped_by_32(kind, numbers, width):
     head, *groups = mask.split(",")
     assert 1 <= len(head) <= 8
     assert all(len(group) == 8 for group in groups)
-    assert len(mask.replace(",", "")) * 4 >= width
+    # No digit more than it takes, but for an empty map of no width: that is a nought.
+    bits = max(width, made.bits.bit_length())
+    assert len(mask.replace(",", "")) == max(1, (bits + 3) // 4)
+    assert kind.parse_mask(f" 0x{mask}\n") == made
+    assert made.mask() == made.mask(0) == made.mask(made.bits.bit_length())
 
 
 @given(st.integers(0, 60), st.integers(0, 90), st.integers(1, 20), st.data())
@@ -185,6 +203,7 @@ def test_libvirt_items_count_from_left_to_right(items):
         (NodeMap.parse_mask, "f,,f", "'' at character 3"),
         (NodeMap.parse_mask, "f,123456789", "'123456789' at character 3"),
         (NodeMap.parse_mask, "fg", "'fg' at character 1"),
+        (NodeMap.parse_mask, "Xf", "'Xf' at character 1"),
         (NodeMap.parse_mask, "1" + ",00000000" * 2048, "65536 nodes"),
         (NodeMap.parse_libvirt, "0-3,^1-2", r"'\^1-2' at character 5"),
         (NodeMap.parse_libvirt, "", "'' at character 1"),

@@ -10,7 +10,7 @@ from homenode.placement import View
 from homenode.placement.deciding import place
 from homenode.placement.explain import explain
 from homenode.placement.policies import POLICIES, policy
-from test_search import orders, requests_on, views
+from test_search import orders, requests_on, views, wants_beyond_cpus
 
 policies = st.one_of(st.sampled_from(sorted(POLICIES)), orders()).map(policy)
 
@@ -71,3 +71,21 @@ def test_two_amounts_that_are_told_apart_do_not_look_alike():
     wanted = policy("worst-fit")
     told = explain(view, request, wanted, place(view, request, wanted))
     assert told.lost_by == ("chosen", "its usable is 8388608 KiB, not 8388609 KiB")
+
+
+@settings(max_examples=300)
+@given(wants_beyond_cpus(), policies)
+def test_memory_of_nodes_without_cpus_is_given_as_enumeration_says(case, wanted):
+    view, request = case
+    decision = place(view, request, wanted)
+    best = oracle.best(view, request, wanted)
+    assert (tuple(decision.nodes) if decision.fits else None) == best
+    if best is None:
+        return
+    facts = oracle.facts(view, request, wanted, best)
+    for name, value in decision.facts:
+        assert abs(float(facts[name]) - value) < 0.001, name
+    there = {share.node: share.kib for share in decision.memory}
+    far = oracle.far_shares(view, request, wanted, best, facts["spilled"])
+    assert {node: kib for node, kib in there.items() if node not in best} == far
+    assert sum(there.values()) == request.memory_kib

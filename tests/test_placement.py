@@ -635,3 +635,105 @@ def test_no_more_memory_is_to_be_freed_than_is_taken(data):
             # Huge pages are made of what is free.
             most = there.free_kib if request.page_kib > 64 else there.present_kib - there.free_kib
             assert kib <= most + GIB // 10
+
+
+def test_twins_that_are_near_different_devices_are_not_taken_for_each_other():
+    """Two devices on nodes without cpus, each as near to two of six nodes that are alike else."""
+    near = {6: (2, 3), 7: (4, 5)}
+    table = [
+        [10 if a == b else 15 if b in near.get(a, ()) or a in near.get(b, ()) else 30
+         for b in range(8)]
+        for a in range(8)
+    ]  # fmt: skip
+    alike = Host(
+        cpus=[Cpu(at, at) for at in range(6)],
+        nodes=[Node(at, present_kib=99 * GIB, free_kib=8 * GIB) for at in range(8)],
+        distances=table,
+    )
+    devices = tuple(NearDevice(f"{node}:0", node, required=True) for node in near)
+    request = wanted(2, 1, node_count=2, devices=devices)
+    for name in ("first-fit", "balanced", "xapi", "worst-fit"):
+        assert nodes_of(View(alike), request, name) == (2, 4)
+
+
+def test_named_nodes_are_checked_by_what_the_policy_counts():
+    kept = host([8])
+    node = kept.nodes[0]._replace(reserved=(Reservation(2 * GIB, "kept"),))
+    view = View(kept.replace(nodes=(node,)))
+    request = wanted(1, 8, explicit=ExplicitNodes(NodeMap([0]), "nodes"))
+    assert place(view, request, policy("xl")).fits
+    assert not place(view, request, policy("balanced")).fits
+
+
+def test_of_two_directions_the_longer_distance_counts():
+    table = [[10, 40, 20], [11, 10, 30], [20, 30, 10]]
+    view = View(host([8, 8, 8], distances=table))
+    assert nodes_of(view, wanted(1, 1, node_count=2), "distance") == (0, 2)
+    far = Host(
+        cpus=[Cpu(0, 0), Cpu(1, 1)],
+        nodes=[Node(0, free_kib=GIB), Node(1, free_kib=GIB), Node(2, free_kib=9 * GIB)],
+        distances=[[10, 20, 12], [20, 10, 25], [40, 25, 10]],
+    )
+    decision = place(View(far), wanted(1, 3, spill=True, node_count=1), policy("far_distance"))
+    assert decision.nodes == NodeMap([1])
+    assert dict(decision.facts)["far_distance"] == 25
+
+
+def test_whole_cores_of_an_exclusive_guest_are_those_that_nobody_has_a_thread_of():
+    held = Guest("held", (Vcpu(0, CpuMap([1]), CpuMap()),), exclusive=True, id=3)
+    view = View(host([8, 8], cpus=4, threads=2), (held,))
+    request = wanted(2, 1, exclusive=True, whole_cores=True)
+    decision = place(view, request, policy("first-fit"))
+    assert [str(run.hard) for run in decision.vcpus] == ["4-5", "6-7"]
+    shared = place(view, wanted(3, 1, whole_cores=True, node_count=1), policy("first-fit"))
+    assert not shared.fits
+    assert nodes_of(view, wanted(2, 1, whole_cores=True, node_count=1), "first-fit") == (0,)
+
+
+def test_vcpus_prefer_the_cpus_of_their_nodes_unless_the_guest_says_what_they_prefer():
+    view = View(host([8, 8]))
+    runs = place(view, wanted(3, 1), policy("balanced")).vcpus
+    assert [(run.vcpus, run.hard, str(run.soft)) for run in runs] == [("0-2", None, "0-3")]
+    own = wanted(3, 1, soft=(CpuMap([0]), CpuMap([1])), hard=(CpuMap([0, 1, 2]),))
+    runs = place(view, own, policy("balanced")).vcpus
+    assert [(run.vcpus, str(run.hard), str(run.soft)) for run in runs] == [
+        ("0", "0-2", "0"), ("1-2", "0-2", "1"),
+    ]  # fmt: skip
+    pinned = place(view, wanted(2, 1, exclusive=True, soft=(CpuMap([0]),)), policy("balanced"))
+    assert [(run.vcpus, str(run.hard), run.soft) for run in pinned.vcpus] == [
+        ("0", "0", None), ("1", "1", None),
+    ]  # fmt: skip
+
+
+def test_a_vcpu_that_may_run_on_several_nodes_counts_once_on_a_set_and_on_each_alone():
+    everywhere = Vcpu(0, CpuMap(range(8)), CpuMap(range(8)))
+    view = View(host([8, 8]), (Guest("g", (everywhere,), id=3),))
+
+    def at_home(name, **more):
+        facts = place(view, wanted(1, 1, **more), policy(name)).facts
+        return dict(facts)["vcpus"]
+
+    for node in (0, 1):
+        other = NodeMap([1 - node])
+        assert at_home("nodes", excluded=other) == at_home("xl", excluded=other) == 1
+    assert at_home("nodes", node_count=2) == 1
+    assert at_home("xl", node_count=2) == 2
+
+
+def test_a_node_is_whole_unless_memory_is_promised_or_a_guest_is_there():
+    def hole(*guests, **more):
+        view = View(host([8, 8]), guests, **more)
+        return dict(place(view, wanted(1, 1, excluded=NodeMap([1])), policy("nodes")).facts)["hole"]
+
+    def guest(**more):
+        return Guest("g", **{"id": 3, **more})
+
+    assert hole() == hole(guest()) == 8 * GIB
+    assert hole(guest(node_affinity=NodeMap([0]))) == 0
+    assert hole(guest(node_affinity=NodeMap([1]))) == 8 * GIB
+    assert hole(guest(node_affinity=NodeMap([0, 1]))) == 8 * GIB, "allowed everywhere is no place"
+    assert hole(guest(memory_by_node=MemoryByNode({0: 1, 1: 0}, "made up"))) == 0
+    assert hole(guest(memory_by_node=MemoryByNode({0: 0, 1: 5}, "made up"))) == 8 * GIB
+    assert hole(guest(id=0, memory_by_node=MemoryByNode({0: 5}, "made up"))) == 8 * GIB, "dom0"
+    assert hole(outstanding_kib={0: 1}) == 0
+    assert hole(outstanding_kib={0: 0, 1: 1}) == 8 * GIB

@@ -133,6 +133,38 @@ def requests_on(draw, view):
 
 
 @st.composite
+def wants_beyond_cpus(draw):
+    """A small host with nodes without cpus, and a guest that is to have memory there."""
+    near, far = draw(st.integers(1, 3)), draw(st.integers(1, 3))
+    count = near + far
+    free = st.integers(0, 6)
+    nodes = [Node(at, present_kib=99, free_kib=draw(free)) for at in range(near)]
+    kinds = st.sampled_from(["cxl", "cxl", "dram", None, "hbm", "gpu"])
+    nodes += [
+        Node(at, draw(kinds), present_kib=99, free_kib=draw(free)) for at in range(near, count)
+    ]
+    order = draw(st.permutations(range(count)))
+    nodes = sorted(node._replace(id=order[node.id]) for node in nodes)
+    cpus = [Cpu(2 * at + n, order[at]) for at in range(near) for n in range(2)]
+    host = Host(cpus=cpus, nodes=nodes, distances=distances(draw, count))
+    tier = st.builds(Tier, st.sampled_from(["cxl", "any", "hbm", "dram"]), st.integers(0, 6))
+    request = GuestRequest(
+        "new",
+        draw(st.integers(1, 2 * near)),
+        draw(st.integers(1, 3 * count)),
+        spill=draw(st.sampled_from([True, True, False])),
+        tier=draw(st.none() | tier),
+        node_count=draw(st.sampled_from([None, None, 1, 2])),
+        excluded=draw(st.sampled_from([NodeMap(), NodeMap(), NodeMap([order[-1]])])),
+        devices=tuple(
+            NearDevice(f"{node}:0", node, required=draw(st.booleans()))
+            for node in draw(st.lists(st.sampled_from(range(count)), max_size=1))
+        ),
+    )
+    return View(host), request
+
+
+@st.composite
 def orders(draw):
     names = draw(st.lists(st.sampled_from(list(FACTS)), min_size=1, max_size=5, unique=True))
     terms = []

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 import oracle
 import oracle_virtual
 from homenode.bitmap import CpuMap, NodeMap
-from homenode.guest import ExplicitNodes, GuestRequest, NearDevice, VirtualNode
+from homenode.guest import ExplicitNodes, GuestRequest, NearDevice, Tier, VirtualNode
 from homenode.host import Cpu, Host, Node, PagePool
 from homenode.placement.deciding import place
 from homenode.placement.explain import explain
@@ -107,6 +107,65 @@ def test_a_part_can_be_completed_exactly_if_the_matroid_says_so(fits, chosen, re
     possible = any(not chosen & ~whole and not whole & ~(chosen | rest) for whole in sets)
     assert Cells(fits).extendable(chosen, rest) == possible
     assert Cells(fits).holds(chosen) == (chosen in sets)
+
+
+@st.composite
+def tables(draw, size):
+    """Distances of size x size: a tree, or anything, the two directions alike or not."""
+    far = st.integers(11, 16)
+    rows = [[10 if a == b else draw(far) for b in range(size)] for a in range(size)]
+    group = draw(st.integers(0, 3))
+    if group:
+        rows = [[10 if a == b else 12 if a // group == b // group else 20 for b in range(size)]
+                for a in range(size)]  # fmt: skip
+    return rows
+
+
+@settings(max_examples=150)
+@given(st.data())
+def test_cells_are_arranged_as_well_as_any_order_of_them(data):
+    count = data.draw(st.integers(2, 5))
+    size = data.draw(st.integers(count, 6))
+    table, drawn = data.draw(tables(count)), data.draw(tables(size))
+    pairs = [[max(drawn[a][b], drawn[b][a]) for b in range(size)] for a in range(size)]
+    everywhere = (1 << size) - 1
+    fits = data.draw(
+        st.lists(
+            st.sampled_from([everywhere, everywhere]) | st.integers(1, everywhere),
+            min_size=count, max_size=count,
+        )
+    )  # fmt: skip
+    chosen = sum(1 << at for at in data.draw(st.permutations(range(size)))[:count])
+    most = max(map(max, table))
+
+    def misfit(ats):
+        return sum(
+            (most - min(table[a][b], table[b][a])) * pairs[ats[a]][ats[b]]
+            for a in range(count)
+            for b in range(a)
+        )
+
+    ways = [
+        ats
+        for ats in permutations([at for at in range(size) if chosen >> at & 1])
+        if all(mine >> at & 1 for mine, at in zip(fits, ats, strict=True))
+    ]
+    found = Cells(fits, table, pairs).arranged(chosen)
+    if found is None:
+        assert not ways
+        return
+    assert tuple(found.ats) in ways
+    assert found.optimal
+    assert misfit(found.ats) == min(map(misfit, ways))
+
+
+@given(masks, st.permutations(range(6)))
+def test_the_first_nodes_in_an_order_that_hold_the_cells_are_found_without_a_search(fits, order):
+    sets = {frozenset(way) for way in all_matchings(fits)}
+    if not sets:
+        return
+    first = min(sets, key=lambda nodes: sorted(map(order.index, nodes)))
+    assert Cells(fits).basis(order) == sum(1 << at for at in first)
 
 
 # -- decisions, against enumeration --
@@ -366,6 +425,8 @@ def test_unequal_nodes_get_unequal_virtual_nodes():
         cell.node: (len(cell.vcpus), cell.memory_kib // GIB) for cell in decision.virtual_nodes
     }
     assert sizes == {0: (2, 3), 1: (2, 8)}
+    turned = place(View(host(9, 3, cpus=2)), whole(4, 11), policy("balanced"))
+    assert [cell.memory_kib // GIB for cell in turned.virtual_nodes] == [8, 3]
 
 
 def test_whole_gib_that_no_node_has_are_no_hindrance_to_virtual_nodes():
@@ -380,10 +441,11 @@ def test_whole_gib_that_no_node_has_are_no_hindrance_to_virtual_nodes():
 @settings(deadline=None)
 @given(
     free=st.lists(st.integers(0, 40), min_size=2, max_size=4),
-    mib=st.integers(1, 99),
+    spare=st.integers(0, 12),
     beside_kib=st.integers(0, 9000),
 )
-def test_what_is_made_leaves_room_for_what_the_hypervisor_needs_beside_it(free, mib, beside_kib):
+def test_what_is_made_leaves_room_for_what_the_hypervisor_needs_beside_it(free, spare, beside_kib):
+    mib = max(1, sum(free) - spare)
     request = GuestRequest(
         "new", 9, mib * 1024 + beside_kib, guest_memory_kib=mib * 1024, split=True
     )
@@ -409,6 +471,40 @@ def test_a_host_that_lies_about_distances_gives_the_guest_none():
     assert [cell.distances for cell in cells] == [(), ()]
 
 
+def test_of_two_directions_the_guest_is_told_the_longer_and_nothing_that_cannot_be_reached():
+    def told(there, back):
+        table = [[10, there], [back, 10]]
+        cells = place(
+            View(host(8, 8, distances=table)), whole(8, 12), policy("balanced")
+        ).virtual_nodes
+        return [cell.distances for cell in cells]
+
+    assert told(15, 20) == told(20, 15) == [(10, 20), (20, 10)]
+    assert told(11, 254) == [(10, 254), (254, 10)]
+    assert told(20, 255) == told(20, None) == told(None, None) == [(), ()]
+
+
+def test_named_nodes_give_virtual_nodes_pages_of_their_size():
+    pools = (PagePool(2048, 9, 2),)
+    cells = tuple(
+        cell._replace(memory_kib=2048 * (at + 1), page_kib=2048)
+        for at, cell in enumerate(wanted((1, 0), (1, 0), (1, 0)).virtual_nodes)
+    )
+    request = GuestRequest(
+        "new",
+        3,
+        6 * 2048,
+        virtual_nodes=cells[:3],
+        explicit=ExplicitNodes(NodeMap([0, 1]), "nodes"),
+    )
+    short = place(View(host(8, 8, pages=pools)), request, policy("balanced"))
+    assert "node 0 is 4 MiB short (4 MiB in free pages of 2 MiB, 8 MiB needed)" in short.reason
+    pools = (PagePool(2048, 9, 3),)
+    decision = place(View(host(8, 8, pages=pools)), request, policy("balanced"))
+    assert nodes_of(decision) == [1, 1, 0]
+    assert {share.page_kib for share in decision.memory} == {2048}
+
+
 @settings(deadline=None, max_examples=80)
 @given(data=st.data())
 def test_what_is_made_could_have_been_asked_for(data):
@@ -425,3 +521,61 @@ def test_what_is_made_could_have_been_asked_for(data):
     assert tuple(nodes_of(made)) in set(oracle_virtual.ways(view, asked, policy("balanced")))
     fewer = request._replace(split=True, node_count=len(made.nodes) - 1)
     assert not place(view, fewer, policy("balanced")).fits
+
+
+def test_twins_that_hold_different_cells_are_not_taken_for_each_other():
+    pool = (PagePool(2048, 99, 99),)
+    alike = host(8, 8, 8, 8)
+    nodes = [node._replace(pages=pool if node.id > 1 else ()) for node in alike.nodes]
+    request = wanted((1, 0), (1, 0))
+    huge = tuple(cell._replace(page_kib=2048, memory_kib=2048) for cell in request.virtual_nodes)
+    request = request._replace(virtual_nodes=huge, memory_kib=4096, guest_memory_kib=4096)
+    decision = place(View(alike.replace(nodes=nodes)), request, policy("balanced"))
+    assert nodes_of(decision) == [2, 3]
+
+
+def test_a_tier_that_is_all_of_the_memory_leaves_nothing_to_split():
+    view = View(
+        host(8, 8).replace(
+            nodes=(*host(8, 8).nodes, Node(2, "cxl", present_kib=99 * GIB, free_kib=9 * GIB)),
+            distances=None,
+        )
+    )
+    part = place(view, whole(8, 9, tier=Tier("cxl", 4 * GIB)), policy("balanced"))
+    assert [(cell.node, len(cell.vcpus)) for cell in part.virtual_nodes] == [(0, 4), (1, 4), (2, 0)]
+    assert [cell.memory_kib for cell in part.virtual_nodes] == [
+        5 * GIB // 2, 5 * GIB // 2, 4 * GIB,
+    ]  # fmt: skip
+    everything = place(view, whole(8, 9, tier=Tier("cxl", 9 * GIB)), policy("balanced"))
+    assert (everything.fits, everything.virtual_nodes, everything.warnings) == (True, (), ())
+    beside = whole(8, 9, tier=Tier("cxl", 9 * GIB))._replace(memory_kib=9 * GIB + 4096)
+    assert place(view, beside, policy("balanced")).virtual_nodes == ()
+
+
+def test_virtual_nodes_that_are_made_have_the_pages_of_the_guest_in_whole():
+    pool = (PagePool(2048, 99, 9),)
+    request = GuestRequest(
+        "new", 2, 13 * 2048, guest_memory_kib=13 * 2048, split=True, page_kib=2048
+    )
+    cells = place(View(host(1, 1, pages=pool)), request, policy("balanced")).virtual_nodes
+    assert [(cell.memory_kib, cell.page_kib) for cell in cells] == [
+        (6 * 2048, 2048),
+        (7 * 2048, 2048),
+    ]
+
+
+def test_what_is_no_whole_mib_lies_on_the_last_node_that_has_room_for_it():
+    def made(kib, *free):
+        tight = Host(
+            cpus=[Cpu(at, at) for at in range(len(free))],
+            nodes=[Node(at, present_kib=GIB, free_kib=mib) for at, mib in enumerate(free)],
+        )
+        request = GuestRequest("new", len(free), kib, guest_memory_kib=kib, split=True)
+        return [
+            cell.memory_kib
+            for cell in place(View(tight), request, policy("balanced")).virtual_nodes
+        ]
+
+    assert made(4 * 1024 + 5, 3072, 2048 + 4) == [2048 + 5, 2048]
+    assert made(4 * 1024 + 5, 3072, 3072) == [2048, 2048 + 5]
+    assert made(4 * 1024, 3072, 3072) == [2048, 2048]

@@ -170,7 +170,7 @@ class Bitmap:
 
     def mask(self, width: int = 0) -> str:
         """Return the Linux mask form for `width` members: ``ff,00000000``, groups of 32 bits."""
-        digits = -(-max(width, self.bits.bit_length(), 1) // 4)
+        digits = -(-max(width, self.bits.bit_length()) // 4)
         text = f"{self.bits:0{digits}x}"
         head = len(text) % 8
         groups = [text[:head]] if head else []
@@ -191,8 +191,8 @@ class Bitmap:
     @classmethod
     def parse_mask(cls, text: str, *, within: Self | None = None) -> Self:
         """Read the Linux hexadecimal form: groups of up to 8 digits, the last one is lowest."""
-        bits, groups = 0, list(_items(text.strip().removeprefix("0x")))
-        for item in groups:
+        bits = 0
+        for item in _items(text.strip().removeprefix("0x")):
             digits = item.text
             if not digits or len(digits) > 8 or digits.strip("0123456789abcdefABCDEF"):
                 raise item.error(f"not a hexadecimal mask of {cls.noun}s")
