@@ -81,8 +81,9 @@ def _patient(driver: Driver, configuration_error: HomenodeError | None) -> Patie
         installation=_installation(driver, configuration_error),
     )
     try:
-        # On Xen the free memory that is not to be had yet counts, and is told by a closer look.
-        host, guests = driver.snapshot("creation")
+        # On Xen the free memory that is not to be had yet counts, and is told by a closer look;
+        # libvirt is not asked at all for that look, and whether it answers is to be found out.
+        host, guests = driver.snapshot("full" if patient.xen is None else "creation")
     except HypervisorError as error:
         # That it cannot be asked is what is wrong with it.
         return patient._replace(refusal=str(error))
