@@ -15,7 +15,7 @@ def marked(page):
     return pytest.param(page, marks=pytest.mark.xen(topology, **options), id=page.path.stem)
 
 
-@pytest.mark.parametrize("page", map(marked, book.parts("xen")))
+@pytest.mark.parametrize("page", [marked(page) for page in book.parts("xen")])
 def test_commands_print_what_the_page_shows(page, lab):
     came = book.run_in_lab(page, lab)
     assert not (found := book.differences(page, came)), "\n\n".join(found)
