@@ -7,7 +7,7 @@ lock); the guest is built outside of it, and its claim keeps its memory from oth
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from time import monotonic
+from time import thread_time
 from typing import TYPE_CHECKING, NamedTuple
 
 from homenode.arrival import Expected, arrived_together, gone_elsewhere, newcomers
@@ -422,7 +422,7 @@ def _planned(  # noqa: PLR0913 - all that a plan is made from
         driver.share_rule,
         outstanding_huge_kib(claims, guests),
     )
-    decision = place(view, request, asked.policy, clock=monotonic)
+    decision = place(view, request, asked.policy, clock=thread_time)
     decision = held(decision, request, view, hold=hold)
     text = handed_over(config, request, decision, host)
     handed = read_guest(text, source=config.source)

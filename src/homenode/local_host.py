@@ -4,7 +4,7 @@ For whoever libvirt itself waits for: to be asked back it would wait for ever.
 """
 
 from collections.abc import Callable
-from time import monotonic
+from time import thread_time
 from typing import NamedTuple
 
 from homenode.bitmap import NodeMap
@@ -85,7 +85,7 @@ class LocalHost(NamedTuple):
             outstanding_kib(claims, others),
             outstanding_huge_kib=outstanding_huge_kib(claims, others),
         )
-        decision = place(view, request, policy, clock=monotonic)
+        decision = place(view, request, policy, clock=thread_time)
         if decision.fits:
             last = max((guest.id or 0 for guest in guests), default=0)
             ledger.replace((*claims, _claim(request, decision, ledger, after_id=last)))

@@ -2,7 +2,7 @@
 
 import os
 from argparse import ArgumentParser
-from time import monotonic
+from time import thread_time
 
 from homenode.checking import as_request, check
 from homenode.cli.check import finding_lines
@@ -64,7 +64,7 @@ def _explain(seen: Snapshot, guest: Guest, driver: Driver, *, as_json: bool) -> 
     everything = check(seen, share_rule=rule, abilities=abilities)
     found = [one for one in everything if one.guest == guest.name]
     view = View(seen.host, seen.guests, {}, rule).without([guest])
-    now = place(view, as_request(guest), policy(DEFAULT), clock=monotonic)
+    now = place(view, as_request(guest), policy(DEFAULT), clock=thread_time)
     if as_json:
         print_json(
             {

@@ -144,7 +144,7 @@ def _decided(path: str, chosen: "Namespace", driver: Driver) -> _Decided:
     asked = ask(config, seen.host, wishes)
     view, running = _as_if_new(seen, asked.request.name)
     decision = place(
-        view, asked.request, asked.policy, clock=time.monotonic, time_limit_s=chosen.seconds
+        view, asked.request, asked.policy, clock=time.thread_time, time_limit_s=chosen.seconds
     )
     decision = held(decision, asked.request, view, hold=wishes.hold)
     told = remarks(config, asked.request, decision, seen.host)

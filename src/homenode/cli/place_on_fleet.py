@@ -125,7 +125,7 @@ def _choose(path: str, chosen: "Namespace", seen: _Seen, over_commit: OverCommit
         policy,
         allowed=_allowed(chosen, seen),
         requests={uri: one.request for uri, one in asked.items()},
-        clock=time.monotonic,
+        clock=time.thread_time,
     )
     own = None if choice.host is None else asked[choice.host]
     if choice.host is not None and choice.decision is not None and own is not None:

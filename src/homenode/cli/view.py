@@ -44,5 +44,5 @@ def told_of(view: View, asked: Asked, decision: Decision, *, everything: bool) -
         asked.policy,
         decision,
         limit=None if everything else _SHOWN,
-        clock=time.monotonic,
+        clock=time.thread_time,
     )

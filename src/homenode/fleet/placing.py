@@ -49,7 +49,7 @@ def place(  # noqa: PLR0913 - one guest, and what is asked of where it goes
     membership: Membership | None = None,
     allowed: Callable[[str], bool] | None = None,
     requests: Mapping[str, GuestRequest] | None = None,
-    clock: Callable[[], float] | None = time.monotonic,
+    clock: Callable[[], float] | None = time.thread_time,
 ) -> Choice:
     """Decide on which host the guest goes, and on which nodes there; nothing is changed.
 

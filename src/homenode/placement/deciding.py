@@ -20,7 +20,10 @@ from homenode.placement.view import View
 from homenode.placement.weights import positions
 
 TIME_LIMIT_S = 0.05
-"""How long a decision may take on a very large host before the best so far is taken."""
+"""How long a decision may take on a very large host before the best so far is taken.
+
+By a clock of the thread's own processor time (``time.thread_time``), so that what else a host does
+decides on no placement."""
 
 
 def place(
