@@ -20,7 +20,7 @@ help:
 	@echo "make test-xen  tests on a real Xen, booted under qemu (fetches it; skips where it cannot)"
 	@echo "make lint   ruff, mypy, import-linter"
 	@echo "make test-kvm  tests on a real libvirt and QEMU, in a Linux booted under qemu"
-	@echo "make fuzz   every parser, fed with what nobody would write; ten minutes (FUZZ_INPUTS=100000: hours)"
+	@echo "make fuzz   every parser, fed with what nobody would write; minutes (FUZZ_INPUTS=100000: an hour)"
 	@echo "make proof  stock xl and libvirt beside homenode, on these: prints the tables of docs/proof.md"
 	@echo "make proof-keeper  the keeper on these, and killed on these; an hour or two"
 	@echo "make proof-simulator  the simulator beside published tables and a real Xen's traces"
