@@ -106,6 +106,21 @@ def test_a_guests_file_is_recognised_by_its_first_character():
     assert isinstance(read_guest("name = '<domain>'", source="g"), GuestConfig)
 
 
+def test_a_virtual_node_away_from_the_cpus_of_its_guest_is_read_again_where_it_was():
+    # Hard affinity keeps the vcpus off node 1, which `nodes` then cannot name.
+    text = (
+        'type = "hvm"\ncpus = "0"\nvnuma = [["pnode=0", "size=32", "vcpus=0"],'
+        ' ["pnode=1", "size=32", "vcpus=1"]]'
+    )
+    decision, asked = decided(text)
+    assert [share.node for share in decision.memory] == [0, 1]
+    config = GuestConfig.parse(BASE + text)
+    written = handed_over(config, asked.request, decision, HOST)
+    again = ask(GuestConfig.parse(written), HOST)
+    assert place(View(HOST), again.request, again.policy).memory == decision.memory
+    assert "vnuma-overruled" not in [one.code for one in again.warnings]
+
+
 @pytest.mark.parametrize("wish", ["required", "preferred"])
 def test_a_device_whose_address_would_break_the_line_is_told_of_in_one(wish):
     text = f'pci = ["a\\n\x1b[2J:0"]\nnodes_devices = "{wish}"'

@@ -135,3 +135,12 @@ def test_the_digest_names_the_content_and_not_when_it_was_taken(machine, later, 
 def undate(guest):
     lies = guest.memory_by_node
     return guest._replace(memory_by_node=lies and lies._replace(taken_at=None))
+
+
+def test_a_key_that_would_break_the_line_is_told_of_in_one():
+    for where in (
+        '{"a\\nb": 1}',
+        '{"format": "homenode-snapshot", "version": 1, "host": {"a\\u001bb": 1}}',
+    ):
+        _, refusal = outcome(where)
+        assert refusal.isprintable()

@@ -120,6 +120,12 @@ def test_what_stands_in_one_line_stays_in_one_line():
     assert made.edited() == '<a><b/><n x="1"><o/></n></a>'
 
 
+def test_text_after_an_empty_element_is_no_attribute_of_it():
+    made, root = edits("<a><b />c='1'/></a>")
+    made.set_attributes(root[0], {"d": "2"})
+    assert made.edited() == "<a><b d=\"2\" />c='1'/></a>"
+
+
 def test_a_long_line_of_many_elements_is_looked_at_once():
     # To look back to its beginning from each of them took minutes.
     line = "<b/>" * 100_000

@@ -58,7 +58,9 @@ class Table:
         names = sorted(known)
         near = get_close_matches(str(key)[:80], names, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(names)}"
-        return self.error(f"{key!s:.40}", "there is no such key", hint=hint)
+        shown = str(key)[:40]
+        shown = shown if shown.isprintable() else repr(shown)
+        return self.error(shown, "there is no such key", hint=hint)
 
     def value(self, key: str) -> object:
         """Return the value of `key` as the document has it; None if there is none."""

@@ -24,7 +24,7 @@ MOST_ELEMENTS = 1 << 20
 DEEPEST = 256
 _MOST_ATTRIBUTES = 256
 
-_START_TAG = re.compile(rb"<[^\s/>]+(?:\s+[^\s=]+\s*=\s*(?:\"[^\"]*\"|'[^']*'))*\s*(/?)>")
+_START_TAG = re.compile(rb"<[^\s/>]+(?:\s+[^\s=/>]+\s*=\s*(?:\"[^\"]*\"|'[^']*'))*\s*(/?)>")
 """A start tag of a document that is well-formed: a ``>`` may stand in a value."""
 
 

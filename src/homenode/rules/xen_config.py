@@ -7,7 +7,7 @@ masks (xen/common/sched/core.c, domain_update_node_aff()).
 
 from collections.abc import Sequence
 
-from homenode.bitmap import CpuMap
+from homenode.bitmap import CpuMap, NodeMap
 from homenode.formats.xl_cfg import GuestConfig, Value
 from homenode.guest import GuestRequest, VirtualNode
 from homenode.host import Host
@@ -26,8 +26,10 @@ def handed_over(config: GuestConfig, request: GuestRequest, decision: Decision, 
     if not decision.fits:
         return config.text
     changes: dict[str, Value | None] = {"uuid": request.uuid} if request.uuid else {}
-    if decision.nodes:
+    if _holds_virtual_nodes(decision, host):
         changes["nodes"] = tuple(str(node) for node in decision.nodes)
+    elif decision.nodes:
+        changes["nodes"] = None
     cells = config.values.get("vnuma")
     if request.virtual_nodes and isinstance(cells, tuple):
         changes["vnuma"] = _with_pnodes(cells, decision)
@@ -47,6 +49,16 @@ def handed_over(config: GuestConfig, request: GuestRequest, decision: Decision, 
     elif hard is not None and tuple(hard) != request.hard:
         changes["cpus"] = _written(hard, host)
     return config.edited(changes)
+
+
+def _holds_virtual_nodes(decision: Decision, host: Host) -> bool:
+    """Return whether ``nodes`` can be written beside ``vnuma`` without overruling it.
+
+    It names nodes where the guest has cpus. Hard affinity may keep them off a node that a virtual
+    node's ``pnode`` names; then ``vnuma`` alone records the decision.
+    """
+    named = NodeMap(cell.node for cell in decision.virtual_nodes if cell.node is not None)
+    return bool(decision.nodes) and named & host.nodes_of(host.cpu_map) <= decision.nodes
 
 
 def homed(config: GuestConfig, masks: Sequence[tuple[CpuMap, CpuMap]], host: Host) -> str:
