@@ -215,6 +215,15 @@ def test_malformed_forms_show_the_text_and_the_place(read, text, place):
     assert len(str(caught.value)) < 300
 
 
+def test_a_text_is_shown_in_whole_up_to_eighty_characters():
+    with pytest.raises(ParseError) as caught:
+        CpuMap.parse("x" + " " * 78 + "1")
+    assert repr("x" + " " * 78 + "1") in str(caught.value)
+    with pytest.raises(ParseError) as caught:
+        CpuMap.parse("x" + " " * 79 + "1")
+    assert str(caught.value).endswith(repr("x" + " " * 76 + "..."))
+
+
 @pytest.mark.parametrize("read", [CpuMap.parse, CpuMap.parse_libvirt])
 def test_members_that_the_host_lacks_are_refused(read):
     assert read("0-3", within=CpuMap.full(4)) == CpuMap.full(4)

@@ -228,7 +228,7 @@ def test_shortcuts_of_facts_are_their_values(data):
     fitting = problem.fitting_alone()
     assert fitting == [at for at in range(len(problem.ids)) if problem.fits(1 << at)]
     for at in range(len(problem.ids)) if not problem.cells else ():
-        assert list(search.values_alone(at)) == search.vector(search.part_of(1 << at))
+        assert search.values_alone(at) == tuple(search.vector(search.part_of(1 << at)))
     chosen = data.draw(st.integers(1, problem.everything))
     for name, kind in FACTS.items():
         fact = kind.make(problem)

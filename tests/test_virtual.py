@@ -579,3 +579,24 @@ def test_what_is_no_whole_mib_lies_on_the_last_node_that_has_room_for_it():
     assert made(4 * 1024 + 5, 3072, 2048 + 4) == [2048 + 5, 2048]
     assert made(4 * 1024 + 5, 3072, 3072) == [2048, 2048 + 5]
     assert made(4 * 1024, 3072, 3072) == [2048, 2048]
+    assert made(4 * 1024 + 5, 3072, 2048 + 5) == [2048, 2048 + 5]
+
+
+def test_what_is_needed_beside_made_virtual_nodes_is_needed_in_like_parts():
+    request = GuestRequest("new", 2, 8 * GIB + 16 * 1024, guest_memory_kib=8 * GIB, split=True)
+    tight = place(View(host_of_mib(4096 + 8, 4096 + 8)), request, policy("balanced"))
+    assert [cell.memory_kib for cell in tight.virtual_nodes] == [4 * GIB, 4 * GIB]
+    assert (
+        place(View(host_of_mib(4096 + 8, 4096 + 7)), request, policy("balanced")).virtual_nodes
+        == ()
+    )
+
+
+def test_named_nodes_are_given_to_virtual_nodes_by_their_distances():
+    crosswise = [[10 if a == b else 12 if (a - b) % 2 == 0 else 32 for b in range(4)]
+                 for a in range(4)]  # fmt: skip
+    table = [[10 if a == b else 15 if a // 2 == b // 2 else 40 for b in range(4)] for a in range(4)]
+    request = wanted((1, 1), (1, 1), (1, 1), (1, 1), distances=table)
+    asked = request._replace(explicit=ExplicitNodes(NodeMap(range(4)), "nodes"))
+    view = View(host(8, 8, 8, 8, distances=crosswise))
+    assert nodes_of(place(view, asked, policy("balanced"))) == [0, 2, 1, 3]
