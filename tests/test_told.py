@@ -3,7 +3,7 @@
 import pytest
 
 from homenode.bitmap import CpuMap, NodeMap
-from homenode.errors import ParseError
+from homenode.errors import HomenodeError, ParseError
 from homenode.guest import (
     ExplicitNodes,
     Guest,
@@ -457,6 +457,7 @@ def test_nodes_that_are_chosen_or_named_or_could_hold_it_are_not_said_to_lack_an
         2: "alone it is 2048 MiB of memory short (2048 MiB usable, 4096 MiB needed)"
     }
     assert lacks(view, wanted(1, 4, explicit=named(2))) == {}
+    assert list(lacks(view, wanted(1, 9, explicit=named(2)))) == [0, 1]
     far = View(host(2, far=[("cxl", 4)]))
     assert lacks(far, wanted(1, 4, spill=True)) == {}
 
@@ -615,6 +616,7 @@ def test_options_that_do_not_help_are_not_named():
         hard=(CpuMap(range(8)),), devices=(NearDevice("a", 0),),
     )  # fmt: skip
     assert remedies(View(host(1, 1, 1)), request, "nodes", "options") == []
+    assert remedies(View(host(1)), wanted(1, 4, page_kib=64)) == ["free 3072 MiB on node 0: node 0"]
 
 
 def test_guests_to_stop_are_named_with_their_memory_and_cut_short():
@@ -722,6 +724,7 @@ def test_a_compared_value_is_told_as_the_fact_itself(term, value, spoken):
     ("text", "said"),
     [
         ("nodes~x", "not a step: 'nodes~x': not a number: 'x'"),
+        ("nodes~x", "; write a step as 8, 1/8 or 4GiB"),
         ("nodes~1234567890123456789", "not a number"),
         ("nodes~1/x", "not a number: 'x'"),
         ("nodes~-1", "not a number: '-1'"),
@@ -744,6 +747,11 @@ def test_a_fact_may_come_again_after_a_step_and_blanks_are_nothing():
 def test_an_order_is_told_as_it_is_written():
     assert policy("nodes,-usable~4GiB").order == "nodes,-usable~4GiB"
     assert policy("spread").order == "nodes,-usable"
+
+
+def test_a_policy_that_there_is_not_is_refused_with_those_that_there_are():
+    with pytest.raises(HomenodeError, match=r"no policy 'fastest'.*there are balanced, first-fit, "):
+        policy("fastest")
 
 
 def test_aliases_and_capitals_of_the_series_are_understood():

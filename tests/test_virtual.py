@@ -564,6 +564,20 @@ def test_virtual_nodes_that_are_made_have_the_pages_of_the_guest_in_whole():
     ]
 
 
+def test_what_is_needed_beside_huge_pages_is_ordinary_memory():
+    pool = (PagePool(2048, 9, 9),)
+    beside = wanted((1, 0), (1, 0))
+    cells = tuple(cell._replace(memory_kib=2048, page_kib=2048) for cell in beside.virtual_nodes)
+    request = GuestRequest("new", 2, 4096 + 100, virtual_nodes=cells)
+    decision = place(View(host(1, 1, pages=pool)), request, policy("balanced"))
+    assert [(share.node, share.page_kib, share.kib) for share in decision.memory] == [
+        (0, 4, 50), (0, 2048, 2048), (1, 4, 50), (1, 2048, 2048),
+    ]  # fmt: skip
+    plain = tuple(cell._replace(page_kib=64) for cell in cells)
+    decision = place(View(host(1, 1)), request._replace(virtual_nodes=plain), policy("balanced"))
+    assert [(share.page_kib, share.kib) for share in decision.memory] == [(64, 2098)] * 2
+
+
 def test_what_is_no_whole_mib_lies_on_the_last_node_that_has_room_for_it():
     def made(kib, *free):
         tight = Host(
