@@ -750,7 +750,8 @@ def test_an_order_is_told_as_it_is_written():
 
 
 def test_a_policy_that_there_is_not_is_refused_with_those_that_there_are():
-    with pytest.raises(HomenodeError, match=r"no policy 'fastest'.*there are balanced, first-fit, "):
+    said = "no policy 'fastest'.*there are balanced, first-fit, "
+    with pytest.raises(HomenodeError, match=said):
         policy("fastest")
 
 
