@@ -215,12 +215,23 @@ def test_malformed_forms_show_the_text_and_the_place(read, text, place):
     assert len(str(caught.value)) < 300
 
 
+def test_a_text_is_shown_in_whole_up_to_eighty_characters():
+    with pytest.raises(ParseError) as caught:
+        CpuMap.parse("x" + " " * 78 + "1")
+    assert repr("x" + " " * 78 + "1") in str(caught.value)
+    with pytest.raises(ParseError) as caught:
+        CpuMap.parse("x" + " " * 79 + "1")
+    assert str(caught.value).endswith(repr("x" + " " * 76 + "..."))
+
+
 @pytest.mark.parametrize("read", [CpuMap.parse, CpuMap.parse_libvirt])
 def test_members_that_the_host_lacks_are_refused(read):
     assert read("0-3", within=CpuMap.full(4)) == CpuMap.full(4)
     with pytest.raises(ParseError, match="names cpus 4-5, which do not exist here; there are 0-3"):
         read("2-5", within=CpuMap.full(4))
-    with pytest.raises(ParseError, match=r"names cpu 0, .*there are no cpus"):
+    with pytest.raises(
+        ParseError, match=r"names cpu 0, which does not exist here.*there are no cpus"
+    ):
         read("0", within=CpuMap())
     with pytest.raises(ParseError) as caught:
         read(",".join(map(str, range(0, 9999, 2))), within=CpuMap(range(1, 9999, 2)))

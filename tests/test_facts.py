@@ -1,15 +1,19 @@
-"""What prunes the search is true: bounds and limits of every fact, against all sets there are."""
+"""What prunes the search is true, against all sets there are, and it prunes."""
 
 from fractions import Fraction
 from itertools import combinations
 
+import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from homenode.guest import GuestRequest, NearDevice
+from homenode.host import Cpu, Host, Node
 from homenode.placement.facts import FACTS, Ratio
 from homenode.placement.policies import policy
 from homenode.placement.problem import prepare
 from homenode.placement.search import Search
+from homenode.placement.view import View
 from homenode.placement.weights import Pairs, Weights, positions, twins_of
 from test_search import distances, requests_on, views, wants_beyond_cpus
 
@@ -58,10 +62,12 @@ def test_no_weights_have_no_least_maximum_and_are_not_uniform():
     assert Weights([3, 4]).uniform is None
 
 
-@given(weights, st.integers(-3, 40), st.data())
-def test_what_can_and_what_must_join_to_reach_a_sum_is_exact(of, needed, data):
+@given(weights, st.data())
+def test_what_can_and_what_must_join_to_reach_a_sum_is_exact(of, data):
     nodes = data.draw(st.integers(1, 2 ** len(of) - 1))
     count = data.draw(st.integers(1, nodes.bit_count()))
+    sums = sorted({sum(of[at] for at in positions(some)) for some in sets_of(nodes, count)})
+    needed = data.draw(st.sampled_from(sums[::-1])) + data.draw(st.integers(-1, 1))
     enough = [
         some for some in sets_of(nodes, count) if sum(of[at] for at in positions(some)) >= needed
     ]
@@ -228,7 +234,7 @@ def test_shortcuts_of_facts_are_their_values(data):
     fitting = problem.fitting_alone()
     assert fitting == [at for at in range(len(problem.ids)) if problem.fits(1 << at)]
     for at in range(len(problem.ids)) if not problem.cells else ():
-        assert list(search.values_alone(at)) == search.vector(search.part_of(1 << at))
+        assert search.values_alone(at) == tuple(search.vector(search.part_of(1 << at)))
     chosen = data.draw(st.integers(1, problem.everything))
     for name, kind in FACTS.items():
         fact = kind.make(problem)
@@ -248,6 +254,45 @@ def test_shortcuts_of_facts_are_their_values(data):
                 # With whatever others, the better twin is never worse than the other one.
                 better, worse = chosen & ~(1 << b), chosen & ~(1 << a)
                 assert not value(better) > value(worse), name
+
+
+# -- how much is pruned --
+
+
+def steps_of(view, request, order):
+    """How many nodes the search adds to sets until its answer is proved, and how many it has."""
+    search, steps = Search(prepare(view, request), policy(order)), []
+    join = search._join
+    search._join = lambda part, at: steps.append(at) or join(part, at)
+    found = search.find()
+    assert found.proved
+    return len(steps), found.chosen.bit_count()
+
+
+@pytest.mark.parametrize("order", ["balanced", "xapi", "distance", "nodes,distance,-usable"])
+@pytest.mark.parametrize("uneven", [False, True], ids=["alike", "uneven"])
+@pytest.mark.parametrize("count", [16, 32])
+def test_on_a_tree_a_search_takes_few_steps_for_each_node_that_it_chooses(order, uneven, count):
+    small, large = count // 8, count // 4
+
+    def apart(a, b):
+        return 12 if a // small == b // small else 20 if a // large == b // large else 40
+
+    tree = [[10 if a == b else apart(a, b) for b in range(count)] for a in range(count)]
+    free = [4 + at * 7 % 9 if uneven else 8 for at in range(count)]
+    host = Host(
+        cpus=[Cpu(4 * at + n, at) for at in range(count) for n in range(4)],
+        nodes=[Node(at, present_kib=99, free_kib=kib) for at, kib in enumerate(free)],
+        distances=tree,
+    )
+    for size in (3, 6, 10):
+        for request in (GuestRequest("g", 1, 8 * size - 2), GuestRequest("g", 4 * size - 1, 1)):
+            steps, chosen = steps_of(View(host), request, order)
+            assert steps <= count * (chosen + 1)
+    near = tuple(NearDevice(f"{at}:0", at, required=True) for at in (5, count - 5))
+    for size in (2, 3, 4):
+        request = GuestRequest("g", 1, 1, node_count=size, devices=near)
+        assert steps_of(View(host), request, order)[0] <= count
 
 
 whole = st.integers(1, 40)

@@ -3,7 +3,7 @@
 import pytest
 
 from homenode.bitmap import CpuMap, NodeMap
-from homenode.errors import ParseError
+from homenode.errors import HomenodeError, ParseError
 from homenode.guest import (
     ExplicitNodes,
     Guest,
@@ -139,6 +139,9 @@ def test_too_little_time_is_said_in_the_reason():
     assert unhurried.reason.endswith("; the best 5 by nodes,distance")
     late = place(view, wide, policy("nodes,distance"), clock=lambda: next(ticks), time_limit_s=0)
     assert late.fits, "what fits is found where there is no time at all"
+    for narrow, count in ((wanted(1, 1, node_count=3), 3), (virtual((1, 1), (1, 1)), 2)):
+        late = place(view, narrow, BALANCED, clock=lambda: next(ticks), time_limit_s=0)
+        assert (late.fits, len(late.nodes), late.optimal) == (True, count, False)
     nothing = place(
         View(host(*[0] * 12)), wide, policy("nodes,distance"), clock=lambda: 1.0, time_limit_s=8
     )
@@ -349,6 +352,19 @@ def test_a_tier_of_any_kind_is_none_that_is_asked_for_by_name_alone():
     assert {s.node: s.kib // GIB for s in spilt.memory} == {0: 2, 1: 1, 3: 2, 4: 1}
 
 
+def test_a_tier_is_taken_before_spill_and_neither_from_the_part_of_the_other():
+    table = [[10, 20, 12, 14], [20, 10, 12, 14], [12, 12, 10, 20], [14, 14, 20, 10]]
+    nearer = View(host(2, 1, far=[("dram", 4), ("cxl", 2)], distances=table))
+    decision = place(nearer, wanted(1, 6, tier=Tier("cxl", GIB), spill=True), BALANCED)
+    assert {s.node: s.kib // GIB for s in decision.memory} == {0: 2, 1: 1, 2: 2, 3: 1}
+    apart = View(host(2, far=[("hbm", 4), ("cxl", 2)]))
+    decision = place(apart, wanted(1, 8, tier=Tier("hbm", 4 * GIB), spill=True), BALANCED)
+    assert {s.node: s.kib // GIB for s in decision.memory} == {0: 2, 1: 4, 2: 2}
+    assert not place(apart, wanted(1, 9, tier=Tier("hbm", 4 * GIB), spill=True), BALANCED).fits
+    alone = place(apart, wanted(1, 5, explicit=named(1), spill=True), BALANCED)
+    assert (alone.fits, alone.memory) == (False, ())
+
+
 def test_memory_alone_on_named_nodes_overrules_a_tier():
     view = View(host(8, far=[("hbm", 4)]))
     decision = place(view, wanted(1, 2, explicit=named(1), tier=Tier("hbm", GIB)), BALANCED)
@@ -425,12 +441,23 @@ def test_every_node_that_cannot_hold_a_guest_says_why():
     assert lacks(view, request._replace(split=True))[7] == "it has no memory for a virtual node"
 
 
+def test_as_many_nodes_as_are_asked_for_are_said_to_lack_something():
+    view, request = View(host(*[1] * 9)), wanted(1, 20)
+    decision = place(view, request, BALANCED)
+    assert len(explain(view, request, BALANCED, decision, limit=2).rejected) == 2
+    assert len(explain(view, request, BALANCED, decision).rejected) == 5
+    assert lacks(View(host(8)), wanted(1, 9), "xl") == {
+        0: "alone it is 1024 MiB of memory short (8192 MiB free, 9216 MiB needed)"
+    }
+
+
 def test_nodes_that_are_chosen_or_named_or_could_hold_it_are_not_said_to_lack_anything():
     view = View(host(8, 8, 2))
     assert lacks(view, wanted(1, 4)) == {
         2: "alone it is 2048 MiB of memory short (2048 MiB usable, 4096 MiB needed)"
     }
     assert lacks(view, wanted(1, 4, explicit=named(2))) == {}
+    assert list(lacks(view, wanted(1, 9, explicit=named(2)))) == [0, 1]
     far = View(host(2, far=[("cxl", 4)]))
     assert lacks(far, wanted(1, 4, spill=True)) == {}
 
@@ -589,6 +616,7 @@ def test_options_that_do_not_help_are_not_named():
         hard=(CpuMap(range(8)),), devices=(NearDevice("a", 0),),
     )  # fmt: skip
     assert remedies(View(host(1, 1, 1)), request, "nodes", "options") == []
+    assert remedies(View(host(1)), wanted(1, 4, page_kib=64)) == ["free 3072 MiB on node 0: node 0"]
 
 
 def test_guests_to_stop_are_named_with_their_memory_and_cut_short():
@@ -636,6 +664,37 @@ def test_memory_to_free_is_on_the_first_node_where_that_helps():
     ]
 
 
+def test_memory_and_guests_are_told_where_virtual_nodes_or_named_nodes_want_them():
+    view = View(host(1, 8), (guest_on("a", {0: 4}),))
+    request = virtual(
+        (1, 4), (1, 4), devices=(NearDevice("d", 1, required=True), NearDevice("e", 0))
+    )
+    assert remedies(view, request, "guest") == ["stop or move a (4096 MiB on node 0): nodes 0-1"]
+    assert remedies(view, request, "memory") == ["free 3072 MiB on node 0: nodes 0-1"]
+    bare = request._replace(devices=())
+    assert remedies(view, bare, "guest", "memory") == [
+        "stop or move a (4096 MiB on node 0): nodes 0-1",
+        "free 3072 MiB on node 0: nodes 0-1",
+    ]
+    named_one = wanted(1, 4, explicit=named(1))
+    assert remedies(View(host(8, 3)), named_one, "memory", "shrink") == [
+        "free 1024 MiB on node 1: node 1",
+        "give the guest 1024 MiB less: node 1",
+    ]
+    assert remedies(View(host(8, 3), (guest_on("b", {1: 2}),)), named_one, "guest") == [
+        "stop or move b (2048 MiB on node 1): node 1"
+    ]
+
+
+def test_what_is_to_be_given_up_is_told_to_the_mib_and_leaves_a_tier_alone():
+    little = GuestRequest("new", 1, 8 * GIB + 1024, guest_memory_kib=8 * GIB + 1024)
+    assert remedies(View(host(8)), little, "shrink") == ["give the guest 1 MiB less: node 0"]
+    tiered = wanted(9, 10, tier=Tier("cxl", 4 * GIB))
+    assert remedies(View(host(8, far=[("cxl", 4)])), tiered, "vcpus") == [
+        "drop 5 of 9 vcpus: nodes 0-1"
+    ]
+
+
 # -- values and orders as they are written --
 
 
@@ -665,6 +724,7 @@ def test_a_compared_value_is_told_as_the_fact_itself(term, value, spoken):
     ("text", "said"),
     [
         ("nodes~x", "not a step: 'nodes~x': not a number: 'x'"),
+        ("nodes~x", "; write a step as 8, 1/8 or 4GiB"),
         ("nodes~1234567890123456789", "not a number"),
         ("nodes~1/x", "not a number: 'x'"),
         ("nodes~-1", "not a number: '-1'"),
@@ -687,6 +747,12 @@ def test_a_fact_may_come_again_after_a_step_and_blanks_are_nothing():
 def test_an_order_is_told_as_it_is_written():
     assert policy("nodes,-usable~4GiB").order == "nodes,-usable~4GiB"
     assert policy("spread").order == "nodes,-usable"
+
+
+def test_a_policy_that_there_is_not_is_refused_with_those_that_there_are():
+    said = "no policy 'fastest'.*there are balanced, first-fit, "
+    with pytest.raises(HomenodeError, match=said):
+        policy("fastest")
 
 
 def test_aliases_and_capitals_of_the_series_are_understood():

@@ -564,6 +564,20 @@ def test_virtual_nodes_that_are_made_have_the_pages_of_the_guest_in_whole():
     ]
 
 
+def test_what_is_needed_beside_huge_pages_is_ordinary_memory():
+    pool = (PagePool(2048, 9, 9),)
+    beside = wanted((1, 0), (1, 0))
+    cells = tuple(cell._replace(memory_kib=2048, page_kib=2048) for cell in beside.virtual_nodes)
+    request = GuestRequest("new", 2, 4096 + 100, virtual_nodes=cells)
+    decision = place(View(host(1, 1, pages=pool)), request, policy("balanced"))
+    assert [(share.node, share.page_kib, share.kib) for share in decision.memory] == [
+        (0, 4, 50), (0, 2048, 2048), (1, 4, 50), (1, 2048, 2048),
+    ]  # fmt: skip
+    plain = tuple(cell._replace(page_kib=64) for cell in cells)
+    decision = place(View(host(1, 1)), request._replace(virtual_nodes=plain), policy("balanced"))
+    assert [(share.page_kib, share.kib) for share in decision.memory] == [(64, 2098)] * 2
+
+
 def test_what_is_no_whole_mib_lies_on_the_last_node_that_has_room_for_it():
     def made(kib, *free):
         tight = Host(
@@ -579,3 +593,24 @@ def test_what_is_no_whole_mib_lies_on_the_last_node_that_has_room_for_it():
     assert made(4 * 1024 + 5, 3072, 2048 + 4) == [2048 + 5, 2048]
     assert made(4 * 1024 + 5, 3072, 3072) == [2048, 2048 + 5]
     assert made(4 * 1024, 3072, 3072) == [2048, 2048]
+    assert made(4 * 1024 + 5, 3072, 2048 + 5) == [2048, 2048 + 5]
+
+
+def test_what_is_needed_beside_made_virtual_nodes_is_needed_in_like_parts():
+    request = GuestRequest("new", 2, 8 * GIB + 16 * 1024, guest_memory_kib=8 * GIB, split=True)
+    tight = place(View(host_of_mib(4096 + 8, 4096 + 8)), request, policy("balanced"))
+    assert [cell.memory_kib for cell in tight.virtual_nodes] == [4 * GIB, 4 * GIB]
+    assert (
+        place(View(host_of_mib(4096 + 8, 4096 + 7)), request, policy("balanced")).virtual_nodes
+        == ()
+    )
+
+
+def test_named_nodes_are_given_to_virtual_nodes_by_their_distances():
+    crosswise = [[10 if a == b else 12 if (a - b) % 2 == 0 else 32 for b in range(4)]
+                 for a in range(4)]  # fmt: skip
+    table = [[10 if a == b else 15 if a // 2 == b // 2 else 40 for b in range(4)] for a in range(4)]
+    request = wanted((1, 1), (1, 1), (1, 1), (1, 1), distances=table)
+    asked = request._replace(explicit=ExplicitNodes(NodeMap(range(4)), "nodes"))
+    view = View(host(8, 8, 8, 8, distances=crosswise))
+    assert nodes_of(place(view, asked, policy("balanced"))) == [0, 2, 1, 3]
