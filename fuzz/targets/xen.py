@@ -75,9 +75,12 @@ def _placed(data: bytes) -> None:
 
 
 def where(decision: Decision) -> tuple[object, ...]:
-    """Return what a decision is about: the nodes, and how much memory comes from each."""
-    shares = tuple((share.node, share.kib) for share in decision.memory)
-    return decision.fits, decision.nodes, shares
+    """Return what a decision is about: how much memory comes from each node.
+
+    Its cpu nodes may be fewer when it is read again: a virtual node without vcpus has some at
+    first, and masks keep vcpus from them afterwards.
+    """
+    return decision.fits, *((share.node, share.kib) for share in decision.memory)
 
 
 def _info(data: bytes) -> None:
