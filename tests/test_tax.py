@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 
 import pytest
@@ -551,13 +550,12 @@ def test_interrupted_it_takes_its_guest_away(run, tmp_path):
 
 def shown():
     """Return what docs/tax.md shows: the output of each command, by the command."""
-    command_and_output = r"^    \$ homenode tax ?(.*)\n((?:    .*\n|\n(?=    ))*)"
-    blocks = re.findall(command_and_output, DOCUMENT, re.MULTILINE)
-    return {command: textwrap.dedent(output) for command, output in blocks}
+    command_and_output = r"^\$ homenode tax ?(.*)\n((?:(?!```|\$ ).*\n)*)"
+    return dict(re.findall(command_and_output, DOCUMENT, re.MULTILINE))
 
 
 def test_the_plan_in_the_document_is_what_is_printed(run):
-    ((command, output),) = [one for one in shown().items() if "--dry-run" in one[0]]
+    ((command, output),) = [one for one in shown().items() if one[0].startswith("-c capture:")]
     words = command.replace("capture:", f"capture:{ROOT}/").split()
     assert run(*words) == (ExitStatus.DONE, output, "")
 

@@ -10,7 +10,7 @@ from fuzz.target import Target
 from homenode.asking import ask, handed_over
 from homenode.bitmap import CpuMap, NodeMap
 from homenode.drivers import xen_snapshot
-from homenode.formats import host_toml, xen_debug_keys, xentrace, xl_cfg, xl_info, xl_list
+from homenode.formats import host_toml, xen_debug_keys, xentrace, xl_cfg, xl_conf, xl_info, xl_list
 from homenode.formats.xl_cfg import GuestConfig
 from homenode.placement import Decision, View, place
 
@@ -30,6 +30,12 @@ _OURS = frozenset(
     ("uuid", "nodes", "cpus", "cpus_soft", "vnuma", "virtual_nodes", "nodes_tier")
 )  # fmt: skip
 """What a decision changes in a config."""
+
+
+def _settings_of_xl(data: bytes) -> None:
+    told = xl_conf.parse(text(data))
+    if any(not key.strip() or key != key.strip() for key in told):
+        raise Defect(f"a key that is none: {told}")
 
 
 def _config(data: bytes) -> None:
@@ -209,6 +215,16 @@ TARGETS = (
         SETTINGS,
         shape="settings",
         most_bytes=256,
+    ),
+    Target(
+        "xl_conf",
+        _settings_of_xl,
+        ("formats.xl_conf",),
+        lambda: [b'# comment\nautoballoon="off"\nvm.cpumask = 0-3 # all\nclaim_mode=1\n'],
+        "autoballoon claim_mode vm.cpumask = # \" '",
+        shape="lines",
+        most_bytes=300,
+        share=2,
     ),
     Target(
         "xl_info",
