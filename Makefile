@@ -32,7 +32,7 @@ help:
 	@echo "make compiled  the compiled build of the simulators, in build/compiled (needs a C compiler)"
 	@echo "make bench  measure the search, the command, and virtual nodes beside OpenStack Nova"
 	@echo "            (fetches it, 400 MB; prints ratios, fails nothing)"
-	@echo "make docs   the book, in build/docs; warnings are errors"
+	@echo "make docs   the book, in build/docs: its commands are run, and warnings are errors"
 	@echo "make pictures  draw the pictures of the book anew"
 	@echo "make man    the manual pages, in build/man"
 	@echo "make wheel  build the wheel into dist/ (HOMENODE_COMPILED=1: the compiled one, of this platform)"
@@ -141,8 +141,9 @@ bench: $(READY) $(NOVA_READY)
 	-$(MAKE) compiled && $(BIN)/python bench/simulator.py --compiled build/compiled/src
 	$(BIN)/python bench/virtual.py --nova $(NOVA)/bin/python
 
-# Every warning is shown, and any fails it.
+# Every command that is shown is run, and its output compared; any warning of Sphinx fails it.
 docs: $(READY)
+	$(BIN)/python -m pytest -n auto -q tests/pages
 	$(BIN)/python -m sphinx -q -j 2 -W --keep-going -b html docs build/docs
 	@echo "build/docs/index.html"
 

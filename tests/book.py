@@ -16,7 +16,7 @@ its commands is not compared. Comments that readers do not see say the rest:
     <!-- file: NAME -->           the next fence is put into that file
     <!-- status: 1 -->            of the last command of the next fence; all others end with 0
     <!-- not run: REASON -->      the next fence is not run
-    <!-- runs on: xen n4 -->      what follows is run in that lab, and not by ``make test``
+    <!-- runs on: xen n4 -->      what follows is run in that lab, and not by ``make docs``
     <!-- runs on: here -->        and what follows here again
 
     python tests/book.py --write PAGE...     puts what comes out now into the page, to be looked at

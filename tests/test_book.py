@@ -1,15 +1,9 @@
-"""Every command that the documents show does what they show; see ``tests/book.py``."""
+"""What the documents show can be run, and is whole; `tests/pages` runs it."""
 
 import pytest
 
 import book
 from homenode.cli.main import VERBS
-
-
-@pytest.mark.parametrize("page", book.parts("here"), ids=lambda page: page.path.stem)
-def test_commands_print_what_the_page_shows(page, tmp_path):
-    came = book.run_here(page, tmp_path)
-    assert not (found := book.differences(page, came)), "\n\n".join(found)
 
 
 @pytest.mark.parametrize("path", book.PAGES, ids=lambda path: path.stem)
