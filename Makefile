@@ -62,7 +62,7 @@ test: $(READY)
 
 # An interrupted pytest stops its lab.
 test-xen: $(READY)
-	timeout --foreground --signal=INT --kill-after=60 33m $(BIN)/python -m pytest tests/xen -ra
+	timeout --foreground --signal=INT --kill-after=60 40m $(BIN)/python -m pytest tests/xen -ra
 
 test-kvm: $(READY)
 	timeout --foreground --signal=INT --kill-after=60 25m $(BIN)/python -m pytest tests/kvm -ra
