@@ -7,22 +7,19 @@ lock); the guest is built outside of it, and its claim keeps its memory from oth
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from time import thread_time
 from typing import TYPE_CHECKING, NamedTuple
 
 from homenode.arrival import Expected, arrived_together, gone_elsewhere, newcomers
-from homenode.asking import Asked, Overrides, ask, handed_over, named, own_masks, remarks
+from homenode.asking import Overrides, own_masks
 from homenode.bitmap import CpuMap, NodeMap
-from homenode.claims import PENDING_S, Claim, awaited, outstanding_huge_kib, outstanding_kib
 from homenode.drivers.base import Driver, Masks, Moving, Snapshot
-from homenode.errors import Conflict, HomenodeError, HypervisorError
+from homenode.errors import HomenodeError, HypervisorError
 from homenode.formats.guest_file import read_guest
 from homenode.formats.xl_cfg import GuestConfig
-from homenode.guest import Guest, GuestRequest, MemoryByNode
-from homenode.holding import held
+from homenode.guest import Guest, MemoryByNode
 from homenode.ledger import Entries, Ledger, Remembered
-from homenode.placement import Decision, View, place
 from homenode.placement.decision import Warned
+from homenode.planning import Planned, plans_for, promise
 from homenode.rules.qemu import PROCESS_KIB
 from homenode.units import format_memory
 
@@ -34,33 +31,12 @@ else:
 _LOOKS = 3
 """After so many, what is promised meanwhile counts as it is: there is a host that never rests."""
 
-LONGEST_NAME_BYTES = 4096 - 64
-"""XENSTORE_PAYLOAD_MAX (Xen, public/io/xs_wire.h), less the path that the name is written to."""
-
 
 class Wanted(NamedTuple):
     """The config of a guest that is wanted, and what messages call it: its file."""
 
     text: str
     source: str
-
-
-class Planned(NamedTuple):
-    """A request with the decision on it, and the config in which the decision is written.
-
-    `kept` is the guest's file as the hypervisor is to keep it for its next start, where it keeps
-    any: the decision is of this host and this moment. `snapshot` and `claims` are what it was made
-    from; `warnings` are the config's and the decision's.
-    """
-
-    snapshot: Snapshot
-    request: GuestRequest
-    decision: Decision
-    config: GuestFile
-    kept: GuestFile
-    claims: tuple[Claim, ...]
-    warnings: tuple[Warned, ...]
-    hold: bool | None = None
 
 
 class Created(NamedTuple):
@@ -135,7 +111,7 @@ def create_all(  # noqa: PLR0913 - the driver and the files, and how
     configs = [_config(driver, text, source) for text, source in wanted]
     # Asked before the ledger is locked: libvirt may wait for whoever waits for that lock.
     uuids = [_known_uuid(driver, config) or new_uuid() for config in configs]
-    planning = partial(_plans, driver, overrides=overrides, keep_nodes=keep_nodes)
+    planning = partial(plans_for, driver, overrides=overrides, keep_nodes=keep_nodes)
     ledger = driver.ledger
     if dry_run or ledger is None:
         plans = planning(configs, uuids)
@@ -217,7 +193,7 @@ def _claimed(ledger: Ledger, planning: Callable[[], list[Planned]]) -> tuple[lis
     """Decide and claim; only under the ledger's lock."""
     plans = planning()
     held_before = plans[0].claims
-    made = [_claim(planned, ledger) for planned in plans if planned.decision.fits]
+    made = [promise(planned, ledger) for planned in plans if planned.decision.fits]
     try:
         if made:
             ledger.replace((*held_before, *made))
@@ -356,127 +332,6 @@ def destroy(driver: Driver, guest: Guest) -> None:
     driver.destroy(guest)
     if driver.ledger is not None and guest.uuid is not None:
         driver.ledger.drop(guest.uuid)
-
-
-def _plans(  # noqa: PLR0913 - what is wanted, and how
-    driver: Driver,
-    configs: Sequence[GuestFile],
-    uuids: Sequence[str],
-    *,
-    overrides: Overrides,
-    keep_nodes: bool,
-    seen: Snapshot | None = None,
-) -> list[Planned]:
-    """Decide on all of them in one look, each with the claims of those before it."""
-    snapshot = driver.snapshot("creation") if seen is None else seen
-    ledger = driver.ledger
-    claims = () if ledger is None else ledger.holding(snapshot.guests)
-    requested: list[Asked] = []
-    for config, uuid in zip(configs, uuids, strict=True):
-        asked = ask(config, snapshot.host, overrides)
-        _refuse_long_name(asked.request.name, config)
-        request = asked.request._replace(uuid=asked.request.uuid or uuid)
-        requested.append(asked._replace(request=request))
-    if ledger is not None:
-        # Before the first is decided on: it may have what was promised to a later one.
-        claims = _without_orphans(ledger, claims, [asked.request for asked in requested])
-    held_before = claims
-    plans: list[Planned] = []
-    for config, asked in zip(configs, requested, strict=True):
-        _refuse_taken(asked.request, snapshot, claims, source=config.source)
-        planned = _planned(driver, snapshot, claims, config, asked, hold=overrides.hold)
-        if keep_nodes:
-            planned = planned._replace(kept=planned.config)
-        plans.append(planned)
-        if ledger is not None and planned.decision.fits:
-            claims = (*claims, _claim(planned, ledger))
-    return [planned._replace(claims=held_before) for planned in plans]
-
-
-def _without_orphans(
-    ledger: Ledger, claims: tuple[Claim, ...], requests: Sequence[GuestRequest]
-) -> tuple[Claim, ...]:
-    """Return the claims but for those of guests that are asked for again, whose creator is gone."""
-    return tuple(
-        claim
-        for claim in claims
-        if not (any(_is_for(claim, one) for one in requests) and ledger.is_orphan(claim))
-    )
-
-
-def _planned(  # noqa: PLR0913 - all that a plan is made from
-    driver: Driver,
-    snapshot: Snapshot,
-    claims: tuple[Claim, ...],
-    config: GuestFile,
-    asked: Asked,
-    *,
-    hold: bool | None,
-) -> Planned:
-    request = asked.request
-    host, guests = snapshot
-    view = View(
-        host,
-        (*guests, *awaited(claims, host, guests)),
-        outstanding_kib(claims, guests),
-        driver.share_rule,
-        outstanding_huge_kib(claims, guests),
-    )
-    decision = place(view, request, asked.policy, clock=thread_time)
-    decision = held(decision, request, view, hold=hold)
-    text = handed_over(config, request, decision, host)
-    handed = read_guest(text, source=config.source)
-    kept = named(config, request)
-    warnings = asked.warnings + decision.warnings + remarks(config, request, decision, host)
-    return Planned(snapshot, request, decision, handed, kept, claims, warnings, hold)
-
-
-def _refuse_long_name(name: str, config: GuestFile) -> None:
-    if not isinstance(config, GuestConfig):
-        return  # libvirt says itself what it takes
-    # "replace", for half a character is none of UTF-8's; the config was not read by us then.
-    if len(name.encode(errors="replace")) > LONGEST_NAME_BYTES:
-        raise config.error(
-            f"the name is longer than {LONGEST_NAME_BYTES} bytes",
-            at="name",
-            hint="XenStore has no room for it",
-        )
-
-
-def _refuse_taken(
-    request: GuestRequest, snapshot: Snapshot, claims: tuple[Claim, ...], *, source: str
-) -> None:
-    for guest in snapshot.guests:
-        if guest.name == request.name or guest.uuid == request.uuid:
-            raise Conflict(
-                f"{source}: guest {guest.name!r} is there already, with the id {guest.id}",
-                hint="give the new one another name and uuid, or destroy that one first",
-            )
-    for claim in claims:
-        if claim.state == "pending" and _is_for(claim, request):
-            raise Conflict(
-                f"{source}: a guest {claim.name!r} is being created", hint="see homenode claims"
-            )
-
-
-def _is_for(claim: Claim, request: GuestRequest) -> bool:
-    return claim.name == request.name or claim.uuid == request.uuid
-
-
-def _claim(planned: Planned, ledger: Ledger) -> Claim:
-    by_node: dict[int, int] = {}
-    for share in planned.decision.memory:
-        by_node[share.node] = by_node.get(share.node, 0) + share.kib
-    return Claim(
-        uuid=planned.request.uuid,
-        name=planned.request.name,
-        vcpus=planned.request.vcpus,
-        memory_kib=by_node,
-        boot_id=ledger.boot_id,
-        expires_at=ledger.clock() + PENDING_S,
-        page_kib=planned.request.page_kib,
-        creator=ledger.creator,
-    )
 
 
 def _settled(
