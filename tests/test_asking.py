@@ -2,13 +2,12 @@
 
 import pytest
 
-from homenode.asking import Overrides, ask
+from homenode.asking import Overrides, ask, handed_over
 from homenode.bitmap import NodeMap
 from homenode.errors import HomenodeError
 from homenode.formats.guest_file import read_guest
 from homenode.formats.xl_cfg import GuestConfig
 from homenode.host import Cpu, Host, Node
-from homenode.lifecycle import handed_over
 from homenode.placement import View, place
 
 HOST = Host(
