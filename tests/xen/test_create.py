@@ -211,7 +211,7 @@ def test_a_guest_stays_where_it_was_put_through_reboot_and_save_and_restore(lab)
     assert listed["memory"] is None  # what was seen was of another domain
 
 
-@pytest.mark.xen("n4", linux_guest=True, dom0_mem=1024)
+@pytest.mark.xen("n4", linux_guest=True)
 def test_moving_brings_the_memory_along(lab):
     """Live, or where this Xen cannot (4.17.7 of Debian) through a file, which dom0 has room for."""
     homenode(lab, "create", put(lab, "linux", memory=160, kind=LINUX), "--nodes", "2")

@@ -40,6 +40,10 @@ XEN_ARGUMENTS = (
 DOM0_ARGUMENTS = (
     "console=hvc0 quiet loglevel=4 mitigations=off xen_scrub_pages=0 init_on_alloc=0 rodata=off"
 )
+DOM0_MIB = 512
+DOM0_MIB_WITH_GUEST = 1024
+"""With the files of a Linux guest; homenode has room beside them, and a guest that is saved."""
+
 CLEAN = r"""
 i=0
 while guests=$(xl list | awk 'NR > 1 && $2 != 0 { print $2 }'); [ "$guests" ]; do
@@ -75,7 +79,7 @@ class Lab(Machine):
         *,
         xen_args: str = "",
         dom0_args: str = "",
-        dom0_mem: int = 512,
+        dom0_mem: int | None = None,
         dom0_vcpus: int = 2,
         cpu: str = "Nehalem",
         linux_guest: bool = False,
@@ -89,6 +93,8 @@ class Lab(Machine):
         memory). Raises LabError when the lab runs, cannot be built or does not come up.
         """
         images = self.prepare()
+        # Its files are in its memory, of which they may take a quarter.
+        dom0_mem = dom0_mem or (DOM0_MIB_WITH_GUEST if linux_guest else DOM0_MIB)
         xen = f"{XEN_ARGUMENTS} dom0_mem={dom0_mem}M,max:{dom0_mem}M dom0_max_vcpus={dom0_vcpus}"
         dom0 = f"{DOM0_ARGUMENTS} {dom0_args}".strip().replace(",", ",,")
         disk = images / ("dom0+linux.cpio" if linux_guest else "dom0.cpio")
@@ -118,7 +124,11 @@ def _parser() -> argparse.ArgumentParser:
     start.add_argument("--topology", default="n4", help="of topologies.json, or a file")
     start.add_argument("--xen", default="", help="more parameters of Xen")
     start.add_argument("--dom0", default="", help="more parameters of dom0's kernel")
-    start.add_argument("--dom0-mem", type=int, default=512, help="MiB")
+    start.add_argument(
+        "--dom0-mem",
+        type=int,
+        help=f"MiB ({DOM0_MIB}; {DOM0_MIB_WITH_GUEST} with --linux-guest)",
+    )
     start.add_argument("--dom0-vcpus", type=int, default=2)
     start.add_argument("--cpu", default="Nehalem")
     start.add_argument("--accel", default=ACCELERATOR)
