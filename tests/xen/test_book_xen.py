@@ -4,14 +4,17 @@ import pytest
 
 import book
 
-HVM = {"cpu": "max,-smap,-la57,-pku"}
-"""The lab whose Xen has pvh and hvm guests: ``runs on: xen n4 hvm``."""
+OPTIONS = {
+    "hvm": {"cpu": "max,-smap,-la57,-pku"},  # its Xen has pvh and hvm guests
+    "full-dom0": {"dom0_mem": 3600},  # of the 4096 MiB of n4
+}
+"""What a word after the topology wants of the lab: ``runs on: xen n4 hvm``."""
 
 
 def marked(page):
     """Return a page with the mark that names its lab."""
     topology, *words = page.place[1].split()
-    options = HVM if words == ["hvm"] else {}
+    options = {name: value for word in words for name, value in OPTIONS[word].items()}
     return pytest.param(page, marks=pytest.mark.xen(topology, **options), id=page.path.stem)
 
 
