@@ -16,6 +16,8 @@ from homenode.guest import Guest, MemoryByNode, Vcpu
 from homenode.ledger import Ledger
 
 NOW, BOOT = 1000.0, "this boot"
+LIVING, GONE = 1, 2
+"""Processes."""
 UUIDS = [f"{digit}0000000-0000-0000-0000-000000000000" for digit in range(4)]
 
 by_node = st.dictionaries(st.integers(0, 3), st.integers(0, 50).map(lambda mib: mib << 10))
@@ -31,9 +33,9 @@ def claims(draw):
         boot_id=draw(st.sampled_from([BOOT, BOOT, "an earlier boot"])),
         expires_at=draw(st.sampled_from([NOW - 1, NOW, NOW + 1])),
         page_kib=draw(st.sampled_from([4, 2048])),
-        state=draw(st.sampled_from(["pending", "seen"])),
+        state=draw(st.sampled_from(["pending", "moving", "seen"])),
         after_id=draw(st.integers(-1, 3)),
-        creator=draw(st.none() | st.integers(1, 2**22)),
+        creator=draw(st.sampled_from([None, LIVING, GONE])),
     )
 
 
@@ -63,7 +65,7 @@ def of(uuid, guests):
 
 
 def kept_of(all_claims, guests):
-    return reconciled(all_claims, guests, now=NOW, boot_id=BOOT)
+    return reconciled(all_claims, guests, now=NOW, boot_id=BOOT, lives={LIVING}.__contains__)
 
 
 @given(claims(), guest_lists())
@@ -100,7 +102,18 @@ def test_no_claim_outlives_its_boot_its_guest_or_its_time(all_claims, guests):
             assert claim.state == "pending"
             assert claim.expires_at > NOW
         elif guest.state != "building":
-            assert claim.state == "seen"
+            moving = claim.state == "moving" and claim.creator != GONE
+            assert claim.state == "seen" or moving
+
+
+@given(claims(), guest_lists())
+def test_who_moves_a_guest_and_is_killed_promises_nothing_any_more(claim, guests):
+    claim = claim._replace(state="moving", boot_id=BOOT)
+    there = [guest for guest in guests if guest.state != "building"]
+    living, gone = (kept_of([claim._replace(creator=one)], there) for one in (LIVING, GONE))
+    assert outstanding_kib(gone, there) == {}
+    assert outstanding_huge_kib(gone, there) == {}
+    assert [one.memory_kib for one in living] == [claim.memory_kib for _ in gone]
 
 
 @given(st.lists(claims()), guest_lists())
@@ -304,11 +317,11 @@ def test_equal_guests_that_got_each_others_answer_exchange_their_claims(nodes, t
         )
         for number in range(there)
     ]
-    held = reconciled(claims, guests, now=0.0, boot_id="boot")
+    held = reconciled(claims, guests, now=0.0, boot_id="boot", lives=lambda _: True)
     by_uuid = {claim.uuid: set(claim.memory_kib) for claim in held}
     assert all(by_uuid[guest.uuid] == set(guest.node_affinity) for guest in guests)
     assert sorted(node for claim in held for node in claim.memory_kib) == [0, 1, 2, 3]
-    assert reconciled(held, guests, now=0.0, boot_id="boot") == held
+    assert reconciled(held, guests, now=0.0, boot_id="boot", lives=lambda _: True) == held
 
 
 def test_claims_of_guests_by_size_are_adopted_by_who_is_on_their_nodes():
@@ -327,7 +340,7 @@ def test_claims_of_guests_by_size_are_adopted_by_who_is_on_their_nodes():
         )
         for node in (2, 1)
     ]
-    held = reconciled(claims, guests, now=0.0, boot_id="boot")
+    held = reconciled(claims, guests, now=0.0, boot_id="boot", lives=lambda _: True)
     assert {claim.uuid: set(claim.memory_kib) for claim in held} == {
         None: {0},
         "u1": {1},

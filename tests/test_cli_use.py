@@ -213,19 +213,36 @@ def test_an_interrupt_is_seen_wherever_python_is(lost_in):
     assert (done.returncode, done.stdout, done.stderr) == (0, "seen\n", "")
 
 
-def test_a_guest_whose_creator_was_killed_can_be_created_again():
-    killed = (
+def killed_in(method, *words):
+    """Run homenode, which kills itself where its driver is to do that."""
+    code = (
         "import os, sys; import homenode.cli.main as command\n"
         "from homenode.drivers.simulated import SimulatedDriver as Driver\n"
-        "Driver.create = lambda *_: os.kill(os.getpid(), 9)\n"
-        "command.main(['create', sys.argv[1]])"
+        f"Driver.{method} = lambda *_: os.kill(os.getpid(), 9)\n"
+        "command.main(sys.argv[1:])"
     )
-    done = subprocess.run([sys.executable, "-c", killed, config("web1")], check=False)
+    done = subprocess.run([sys.executable, "-c", code, *words], check=False)
     assert done.returncode == -signal.SIGKILL
+
+
+def test_a_guest_whose_creator_was_killed_can_be_created_again():
+    killed_in("create", "create", config("web1"))
     assert "pending" in run("claims").stdout
     assert run("create", "guest.cfg").returncode == ExitStatus.DONE
     assert names() == ["web1"]
     assert "pending" not in run("claims").stdout
+
+
+def test_a_move_that_was_killed_promises_nothing_any_more():
+    run("create", config("web1", memory=4096), "--nodes", "0")
+    killed_in("move", "affinity", "web1", "1", "--move", "--yes")
+    claims = json.loads(run("claims", "--json").stdout)
+    assert claims["outstanding"] == []
+    assert [claim["state"] for claim in claims["claims"]] == ["seen"]
+    moved = run("affinity", "web1", "1", "--move", "--yes")
+    assert moved.returncode == ExitStatus.DONE, moved.stderr
+    (claim,) = json.loads(run("claims", "--json").stdout)["claims"]
+    assert (claim["state"], [part["node"] for part in claim["memory"]]) == ("seen", [1])
 
 
 def test_eight_at_once_share_a_host_and_promise_nothing_twice(folder):

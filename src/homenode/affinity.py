@@ -244,8 +244,7 @@ def _claim(ledger: Ledger, guest: Guest, shares: dict[int, int]) -> Claim:
         ledger.boot_id,
         ledger.clock() + PENDING_S,
         page_kib=guest.page_kib,
-        # Of a guest that is there: it holds until its memory is moved, however long that takes.
-        state="seen",
+        state="moving",
         creator=ledger.creator,
     )
 

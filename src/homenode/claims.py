@@ -7,21 +7,23 @@ built, which takes seconds to minutes:
 * a *pending* claim ends when its guest is seen, when its creator gives up, or at its expiry if
   no guest of it has shown up by then;
 * a *seen* claim ends when the guest is gone, not when a process ends. It holds what arrived, so
-  that memory which a guest gives back for a while (ballooning) is still kept for it.
+  that memory which a guest gives back for a while (ballooning) is still kept for it;
+* a *moving* claim is of a guest that is there and is being moved to other nodes, however long that
+  takes. When it has been moved, or who moves it has ended, it is a seen one.
 
 A claim weighs ``max(0, claimed - seen)`` on each node: what a guest has already is missing from
 the free memory of the node, and is not counted twice. Claims are written in a ledger
 (`homenode.ledger`); this room is what they mean, and does no input or output.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, NamedTuple
 
 from homenode.bitmap import NodeMap
 from homenode.guest import Guest, Vcpu
 from homenode.host import ORDINARY_PAGE_KIB, Host
 
-ClaimState = Literal["pending", "seen"]
+ClaimState = Literal["pending", "moving", "seen"]
 
 PENDING_S = 300.0
 """How long a claim waits for its guest to show up. Building may take longer than that."""
@@ -33,7 +35,7 @@ class Claim(NamedTuple):
     `uuid` is None where the guest is not known by it yet: then the first guest newer than
     `after_id` with the same number of vcpus and the same MiB is taken for it. `expires_at` is in
     seconds since the epoch and counts while the claim is pending. `creator` is the process (on
-    the ledger's host) that creates the guest, None where nobody knows.
+    the ledger's host) that creates or moves the guest, None where nobody knows.
     """
 
     uuid: str | None
@@ -111,11 +113,17 @@ def _awaited_kib(guest: Guest) -> dict[int, int]:
 
 
 def reconciled(
-    claims: Iterable[Claim], guests: Sequence[Guest], *, now: float, boot_id: str
+    claims: Iterable[Claim],
+    guests: Sequence[Guest],
+    *,
+    now: float,
+    boot_id: str,
+    lives: Callable[[int], bool],
 ) -> tuple[Claim, ...]:
     """Return what holds of `claims`, given the guests that are there `now` (since the epoch).
 
-    Applied to its own result it changes nothing.
+    `lives` tells whether a process, the creator of a claim, still runs. Applied to its own result
+    it changes nothing.
     """
     held = _exchanged([claim for claim in claims if claim.boot_id == boot_id], guests)
     taken = {claim.uuid for claim in held}
@@ -125,7 +133,7 @@ def reconciled(
         uuid = claim.uuid or by_size.get(id(claim))
         guest = next((guest for guest in guests if uuid and guest.uuid == uuid), None)
         if guest is not None:
-            kept.append(_met(claim._replace(uuid=guest.uuid), guest))
+            kept.append(_met(claim._replace(uuid=guest.uuid), guest, lives))
         elif claim.state == "pending" and now < claim.expires_at:
             kept.append(claim)
     return tuple(kept)
@@ -182,8 +190,10 @@ def _key(guest: Guest) -> tuple[int, int]:
     return len(guest.vcpus), (guest.memory_kib or 0) >> 10
 
 
-def _met(claim: Claim, guest: Guest) -> Claim:
+def _met(claim: Claim, guest: Guest, lives: Callable[[int], bool]) -> Claim:
     if claim.state == "seen" or guest.state == "building":
+        return claim
+    if claim.state == "moving" and (claim.creator is None or lives(claim.creator)):
         return claim
     if guest.memory_by_node is None:
         return claim._replace(state="seen")
@@ -231,5 +241,6 @@ def moved(claims: Iterable[Claim], guest: Guest) -> tuple[Claim, ...]:
         return tuple(claims)
     here = dict(guest.memory_by_node.kib)
     return tuple(
-        claim._replace(memory_kib=here) if claim.uuid == guest.uuid else claim for claim in claims
+        claim._replace(memory_kib=here, state="seen") if claim.uuid == guest.uuid else claim
+        for claim in claims
     )

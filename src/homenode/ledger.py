@@ -195,7 +195,11 @@ class Ledger:
 
     def holding(self, guests: Sequence[Guest]) -> tuple[Claim, ...]:
         """Return the claims that hold, given the guests that were seen; changes nothing."""
-        return reconciled(self.read(), guests, now=self.clock(), boot_id=self.boot_id)
+        return self._reconciled(self.read(), guests)
+
+    def _reconciled(self, claims: Sequence[Claim], guests: Sequence[Guest]) -> tuple[Claim, ...]:
+        now, lives = self.clock(), self.lives
+        return reconciled(claims, guests, now=now, boot_id=self.boot_id, lives=lives)
 
     def is_orphan(self, claim: Claim) -> bool:
         """Return whether the process that was to create the guest ended and left it pending.
@@ -211,7 +215,7 @@ class Ledger:
         """Let the claim of `uuid` dissolve into what its guest has; only under the lock."""
         claims = self.read()
         own = tuple(claim for claim in claims if claim.uuid == uuid)
-        met = reconciled(own, [guest], now=self.clock(), boot_id=self.boot_id)
+        met = self._reconciled(own, [guest])
         if met != own:
             self.replace((*(claim for claim in claims if claim.uuid != uuid), *met))
 

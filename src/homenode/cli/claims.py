@@ -15,11 +15,12 @@ _EXAMPLES = """\
   homenode claims -c sim:try --json
 
 A pending claim is for a guest that is being created; a seen one holds what its guest has, and
-weighs only while the guest has less. A pending claim ends when its guest is there, when its creator
-(a process) gives up, or when it expires (seconds since the epoch). The document:
+weighs only while the guest has less; a moving one is on the nodes that its guest is moved to. A
+pending claim ends when its guest is there, when its creator (a process) gives up, or when it
+expires (seconds since the epoch). The document:
   {"version": 1, "claims": [{"uuid", "name", "vcpus", "memory": [{"node", "kib"}], "page_kib",
-   "outstanding": [{"node", "kib"}], "state": "pending"|"seen", "expires_at", "boot_id",
-   "after_id", "creator"}], "outstanding": [{"node", "kib"}]}
+   "outstanding": [{"node", "kib"}], "state": "pending"|"moving"|"seen", "expires_at",
+   "boot_id", "after_id", "creator"}], "outstanding": [{"node", "kib"}]}
 """
 
 _HEADINGS = ("Name", "State", "Claimed", "Not yet seen", "Expires", "UUID")
@@ -64,12 +65,16 @@ def _document(claim: Claim, guests: tuple[Guest, ...]) -> dict[str, object]:
 
 
 def _row(claim: Claim, guests: tuple[Guest, ...], now: float) -> tuple[str, ...]:
-    pending = claim.state == "pending"
+    ends = {
+        "pending": f"in {max(0, claim.expires_at - now):.0f} s",
+        "moving": "when it is moved",
+        "seen": "with its guest",
+    }
     return (
         name_text(claim.name),
         claim.state,
         memory_text(claim.memory_kib),
         memory_text(outstanding_kib([claim], guests)),
-        f"in {max(0, claim.expires_at - now):.0f} s" if pending else "with its guest",
+        ends[claim.state],
         claim.uuid or "not known yet",
     )
