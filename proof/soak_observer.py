@@ -21,7 +21,7 @@ from typing import Any
 Document = dict[str, Any]
 Guests = list[Document]
 
-PENDING, SEEN = "pending", "seen"
+PENDING, MOVING = "pending", "moving"
 STRAY_KIB = 64
 """Of each guest: the pages for itself Xen takes from any node, which no claim foresees by node."""
 
@@ -154,15 +154,22 @@ def sum_kib(parts: Guests) -> int:
     return sum(part["high_kib"] + part["low_kib"] for part in parts)
 
 
+def lives(process: int) -> bool:
+    """Return whether a process runs, or waits to be seen off."""
+    return Path(f"/proc/{process}").exists()
+
+
 def outstanding_kib(claims: Guests, boot_id: str, guests: Guests, *, now: float) -> dict[int, int]:
     """Return what is promised and not there yet, by node."""
     memory = {guest["uuid"]: (guest["memory_by_node"] or {}).get("kib", {}) for guest in guests}
     owed: dict[int, int] = {}
     for claim in claims:
         has = memory.get(claim["uuid"])
-        lapsed = claim["state"] == SEEN or claim["expires_at"] <= now
+        lapsed = claim["state"] != PENDING or claim["expires_at"] <= now
         # A guest is there wholly or not at all, so one that is there has had what was promised.
         met = claim["state"] == PENDING if has is not None else lapsed
+        # Who was alive after the look was alive when it was promised.
+        met = met or (claim["state"] == MOVING and not lives(claim["creator"]))
         if claim["boot_id"] != boot_id or met:
             continue
         for part in claim["memory"]:
