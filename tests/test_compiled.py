@@ -74,7 +74,7 @@ def compiled(tmp_path_factory):
         shutil.rmtree(left)
     built = subprocess.run(
         [sys.executable, "-c", "from setuptools import build_meta; build_meta.build_wheel('dist')"],
-        cwd=folder, env={**os.environ, "HOMENODE_COMPILED": "1", "CFLAGS": "-O1"},
+        cwd=folder, env={**os.environ, "HOMENODE_COMPILED": "1", "CFLAGS": "-O0"},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert built.returncode == 0, built.stderr[-2000:]

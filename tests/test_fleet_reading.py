@@ -192,7 +192,7 @@ def traces(draw):
 
 
 @given(trace=traces(), ending=st.sampled_from(ENDINGS), piece=st.integers(20, 200))
-@settings(max_examples=60)
+@settings(max_examples=30)
 def test_what_is_written_is_read_back(tmp_path_factory, trace, ending, piece):
     path = tmp_path_factory.mktemp("out") / f"trace{ending}"
     with pytest.MonkeyPatch.context() as patch:
