@@ -16,7 +16,7 @@ copyright = "the authors of homenode; Apache-2.0"  # noqa: A001 - Sphinx's name
 version = release = __version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.apidoc", "manual"]
-exclude_patterns = ["extensions"]
+exclude_patterns = ["extensions", "api/modules.rst"]
 highlight_language = "none"
 
 myst_enable_extensions = ["colon_fence", "deflist"]
@@ -24,7 +24,8 @@ myst_heading_anchors = 3
 
 html_theme = "furo"
 html_title = f"homenode {__version__}"
-html_static_path: list[str] = []
+html_static_path = ["static"]
+html_css_files = ["book.css"]
 html_theme_options = {
     "light_css_variables": {"color-brand-primary": "#1f6f54", "color-brand-content": "#1f6f54"},
     "dark_css_variables": {"color-brand-primary": "#7fd1b0", "color-brand-content": "#7fd1b0"},
