@@ -149,10 +149,8 @@ class _Trial:
         request, view, problem = self.request, self.view, self.problem
         cpus_too = request.exclusive or any(guest.exclusive for guest in gone)
         apart = {guest.name for guest in gone} & set(request.apart_from)
-        beyond_cpus = request.tier is not None or request.spill
         promised = any(view.owed_kib(node, request.page_kib) for node in problem.ids)
-        chosen = request.explicit is not None or not self._adds_up
-        if cpus_too or apart or beyond_cpus or promised or chosen:
+        if cpus_too or apart or promised or request.spill or not self._adds_up:
             return self.again(request, view.without(gone)) is not None
         nodes = {node.id: node for node in view.nodes_without(gone)}
         memory = [
@@ -165,9 +163,14 @@ class _Trial:
     @property
     def _adds_up(self) -> bool:
         # Whether the guest fits somewhere exactly if it fits on all nodes together.
-        request = self.request
-        free = request.node_count is None and not request.virtual_nodes and not request.split
+        free = self._is_free(self.request) and self.request.node_count is None
         return free and not self.problem.claimed
+
+    @staticmethod
+    def _is_free(request: GuestRequest) -> bool:
+        # Whether which nodes it gets, and what of each, follows from its vcpus and memory alone.
+        beyond_cpus = request.split or request.tier is not None
+        return request.explicit is None and not request.virtual_nodes and not beyond_cpus
 
     # -- a smaller guest --
 
@@ -228,24 +231,9 @@ class _Trial:
     def _fits_with_free(self, node: int, kib: int) -> bool:
         view = self._with_free(node, kib)
         if not self._adds_up:
-            return self._fits_somewhere(view, self.request)
-        if self.request.explicit is not None:
             return self.again(self.request, view) is not None
         problem = prepare(view, self.request, as_libxl=self.policy.admission == "libxl")
         return problem.fits(problem.everything)
-
-    def _fits_somewhere(self, view: View, request: GuestRequest) -> bool:
-        """Return whether `again` would find a place, without looking for the best order there."""
-        chosen = (
-            request.explicit
-            or request.node_count
-            or any(device.required for device in request.devices)
-        )
-        if request.virtual_nodes and not chosen:
-            problem = prepare(view, request, as_libxl=self.policy.admission == "libxl")
-            if problem.cells is not None and problem.cells.count <= len(problem.ids):
-                return problem.cells.can_be_matched
-        return self.again(request, view) is not None
 
     def smaller_altogether(self) -> Iterator[Remedy]:
         request = self.request
@@ -285,10 +273,8 @@ class _Trial:
         return _largest(most, lambda some: self._fits(changed(some)))
 
     def _fits(self, request: GuestRequest) -> bool:
-        if request.explicit is not None or request.split or request.tier is not None:
+        if not self._is_free(request):
             return self.again(request) is not None
-        if request.virtual_nodes:
-            return self._fits_somewhere(self.view, request)
         problem = self.problem.asked(request)
         if self._adds_up:
             return problem.fits(problem.everything)
