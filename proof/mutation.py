@@ -30,7 +30,7 @@ from proof.mutants_tried import Trying, Watching
 
 TESTS = (
     "bitmap", "placement", "search", "virtual", "explain", "libxl_parity", "oracle_virtual",
-    "cli_place", "facts", "told", "view",
+    "cli_place", "facts", "told", "view", "remedies",
 )  # fmt: skip
 
 

@@ -628,11 +628,27 @@ def test_guests_to_stop_are_named_with_their_memory_and_cut_short():
     assert remedies(several, wanted(1, 5), "guest") == [
         "stop or move b (3072 MiB on nodes 0-1), a (2048 MiB on node 0): nodes 0-1"
     ]
-    pinned = Guest("pins", (Vcpu(0, CpuMap(range(4)), CpuMap()),), id=3, exclusive=True)
+    vcpus = (Vcpu(0, CpuMap(range(4)), CpuMap()), Vcpu(1, CpuMap(), CpuMap()))
+    pinned = Guest("p" * 50, vcpus, id=3, exclusive=True)
     assert remedies(View(host(8), (pinned,)), wanted(4, 1), "guest") == [
-        "stop or move pins (its memory is unknown): node 0"
+        f"stop or move {'p' * 40} (its memory is unknown): node 0"
     ]
     assert remedies(View(host(8), (guest_on("dom0", {0: 9}, id=0),)), wanted(4, 9), "guest") == []
+
+
+def test_of_guests_that_make_room_together_none_is_named_that_is_not_needed():
+    running = (guest_on("big", {0: 3}), guest_on("a", {1: 2}), guest_on("b", {1: 2}))
+    view = View(host(0, 0), running)
+    assert remedies(view, wanted(1, 4, node_count=1), "guest") == [
+        "stop or move b (2048 MiB on node 1), a (2048 MiB on node 1): node 1"
+    ]
+
+
+def test_all_guests_that_it_is_kept_apart_from_are_named():
+    view = View(host(8, 1), (guest_on("a", {0: 1}), guest_on("b", {0: 1})))
+    assert remedies(view, wanted(1, 4, apart_from=("a", "b")), "nodes") == [
+        "let it share nodes with a, b: node 0"
+    ]
 
 
 def test_vcpus_and_memory_to_do_without_are_named_alone_and_together():

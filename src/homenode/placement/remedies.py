@@ -15,7 +15,7 @@ from homenode.placement.decision import Remedy
 from homenode.placement.policies import Policy
 from homenode.placement.problem import prepare, suitable_cpus
 from homenode.placement.search import Search
-from homenode.placement.view import View
+from homenode.placement.view import View, usable_kib
 from homenode.placement.weights import Weights
 from homenode.units import format_memory, format_page
 
@@ -146,34 +146,31 @@ class _Trial:
         return gone
 
     def _frees_enough(self, gone: Sequence[Guest]) -> bool:
-        request = self.request
+        request, view, problem = self.request, self.view, self.problem
+        cpus_too = request.exclusive or any(guest.exclusive for guest in gone)
         apart = {guest.name for guest in gone} & set(request.apart_from)
-        if request.exclusive or apart or any(guest.exclusive for guest in gone):
-            return self.again(request, self.view.without(gone)) is not None
-        problem = self.problem
-        freed = self.view.freed_kib(
-            [guest for guest in gone if _alike(guest.page_kib, request.page_kib)]
-        )
-        more = [freed.get(node, 0) if self._counts(node) else 0 for node in problem.ids]
-        memory, unclaimed = (
-            [kib + gain for kib, gain in zip(before, more, strict=True)]
-            for before in (problem.memory.of, problem.unclaimed)
-        )
-        changed = problem._replace(memory=Weights(memory), unclaimed=tuple(unclaimed))
-        if request.explicit is None and self._adds_up:
-            return changed.fits(changed.everything)
-        return self.again(request, self.view.without(gone)) is not None
+        promised = any(view.owed_kib(node, request.page_kib) for node in problem.ids)
+        if cpus_too or apart or promised or request.spill or not self._adds_up:
+            return self.again(request, view.without(gone)) is not None
+        nodes = {node.id: node for node in view.nodes_without(gone)}
+        memory = [
+            usable_kib(nodes[node], request.page_kib, as_libxl=problem.as_libxl)
+            for node in problem.ids
+        ]
+        changed = problem._replace(memory=Weights(memory), unclaimed=tuple(memory))
+        return changed.fits(changed.everything)
 
     @property
     def _adds_up(self) -> bool:
         # Whether the guest fits somewhere exactly if it fits on all nodes together.
-        request = self.request
-        free = request.node_count is None and not request.virtual_nodes and not request.split
+        free = self._is_free(self.request) and self.request.node_count is None
         return free and not self.problem.claimed
 
-    def _counts(self, node: int) -> bool:
-        found = self.view.host.nodes_by_id[node]
-        return found.usable_in_pages_kib(self.request.page_kib) is not None
+    @staticmethod
+    def _is_free(request: GuestRequest) -> bool:
+        # Whether which nodes it gets, and what of each, follows from its vcpus and memory alone.
+        beyond_cpus = request.split or request.tier is not None
+        return request.explicit is None and not request.virtual_nodes and not beyond_cpus
 
     # -- a smaller guest --
 
@@ -208,7 +205,7 @@ class _Trial:
             kept = _largest(most, lambda kept: self._fits_with_free(node, (most - kept) * unit_kib))  # noqa: B023 - used at once
             kib = (most - kept) * unit_kib
             found = self.again(self.request, self._with_free(node, kib))
-            if kib and found is not None:
+            if found is not None:
                 text = f"{self._freeing(kib)} on node {node}: {found.named}"
                 yield Remedy("memory", text, found)
                 return
@@ -234,24 +231,9 @@ class _Trial:
     def _fits_with_free(self, node: int, kib: int) -> bool:
         view = self._with_free(node, kib)
         if not self._adds_up:
-            return self._fits_somewhere(view, self.request)
-        if self.request.explicit is not None:
             return self.again(self.request, view) is not None
         problem = prepare(view, self.request, as_libxl=self.policy.admission == "libxl")
         return problem.fits(problem.everything)
-
-    def _fits_somewhere(self, view: View, request: GuestRequest) -> bool:
-        """Return whether `again` would find a place, without looking for the best order there."""
-        chosen = (
-            request.explicit
-            or request.node_count
-            or any(device.required for device in request.devices)
-        )
-        if request.virtual_nodes and not chosen:
-            problem = prepare(view, request, as_libxl=self.policy.admission == "libxl")
-            if problem.cells is not None and problem.cells.count <= len(problem.ids):
-                return problem.cells.can_be_matched
-        return self.again(request, view) is not None
 
     def smaller_altogether(self) -> Iterator[Remedy]:
         request = self.request
@@ -276,22 +258,23 @@ class _Trial:
 
     @staticmethod
     def _with_memory(request: GuestRequest, kib: int) -> GuestRequest:
-        # Virtual nodes shrink alike.
+        # Virtual nodes shrink alike; of a tier there is no more than there is memory.
         cells = tuple(
             cell._replace(memory_kib=cell.memory_kib * kib // max(1, request.memory_kib))
             for cell in request.virtual_nodes
         )
         own_kib = max(0, request.guest_memory_kib - (request.memory_kib - kib))
-        return request._replace(memory_kib=kib, guest_memory_kib=own_kib, virtual_nodes=cells)
+        tier = request.tier and request.tier._replace(kib=min(request.tier.kib, own_kib))
+        return request._replace(
+            memory_kib=kib, guest_memory_kib=own_kib, virtual_nodes=cells, tier=tier
+        )
 
     def _most(self, most: int, changed: Callable[[int], GuestRequest]) -> int:
         return _largest(most, lambda some: self._fits(changed(some)))
 
     def _fits(self, request: GuestRequest) -> bool:
-        if request.explicit is not None:
+        if not self._is_free(request):
             return self.again(request) is not None
-        if request.virtual_nodes:
-            return self._fits_somewhere(self.view, request)
         problem = self.problem.asked(request)
         if self._adds_up:
             return problem.fits(problem.everything)
@@ -309,12 +292,6 @@ def _largest(most: int, fits: Callable[[int], bool]) -> int:
         else:
             failing = middle
     return fitting
-
-
-def _alike(one_page_kib: int, other_page_kib: int) -> bool:
-    # Whether memory in pages of these sizes comes from the same pool.
-    ordinary = max(one_page_kib, other_page_kib) <= ORDINARY_PAGE_KIB
-    return ordinary or one_page_kib == other_page_kib
 
 
 def _helps(guest: Guest) -> bool:

@@ -63,29 +63,29 @@ class View(NamedTuple):
 
     def without(self, gone: Collection[Guest]) -> "View":
         """Return the view as it would be if those guests were gone and their memory free."""
+        left = tuple(guest for guest in self.guests if guest not in gone)
+        return self._replace(host=self.host.replace(nodes=self.nodes_without(gone)), guests=left)
+
+    def nodes_without(self, gone: Collection[Guest]) -> list[Node]:
+        """Return the nodes of the host as they would be then."""
         committed: dict[int, int] = {}
         for guest in gone:
             for node, kib in commitment_kib(guest, self.host).items():
                 committed[node] = committed.get(node, 0) + kib
         touched = self.freed_kib([one for one in gone if one.page_kib <= ORDINARY_PAGE_KIB])
-        nodes = [
-            node._replace(
+        nodes = {
+            node.id: node._replace(
                 committed_kib=_plus(node.committed_kib, -committed.get(node.id, 0)),
                 touched_kib=_plus(node.touched_kib, -touched.get(node.id, 0)),
             )
             for node in self.host.nodes
-        ]
-        left = tuple(guest for guest in self.guests if guest not in gone)
-        view = self._replace(host=self.host.replace(nodes=nodes), guests=left)
+        }
         for page_kib in {guest.page_kib for guest in gone}:
-            alike = [guest for guest in gone if guest.page_kib == page_kib]
-            freed = self.freed_kib(alike)
-            nodes = [
-                _freed(node, freed[node.id], page_kib) if node.id in freed else node
-                for node in view.host.nodes
-            ]
-            view = view._replace(host=view.host.replace(nodes=nodes))
-        return view
+            freed = self.freed_kib([guest for guest in gone if guest.page_kib == page_kib])
+            for node, kib in freed.items():
+                if node in nodes:
+                    nodes[node] = _freed(nodes[node], kib, page_kib)
+        return list(nodes.values())
 
     def with_free(self, node: int, kib: int, page_kib: int = 4) -> "View":
         """Return the view as it would be with that much more memory free on `node`.
@@ -102,9 +102,7 @@ class View(NamedTuple):
 
         What is unknown counts as nothing; libxl takes all that is free for it.
         """
-        if as_libxl and page_kib <= ORDINARY_PAGE_KIB:
-            return self.host.nodes_by_id[node].free_kib or 0
-        return self.host.nodes_by_id[node].usable_in_pages_kib(page_kib) or 0
+        return usable_kib(self.host.nodes_by_id[node], page_kib, as_libxl=as_libxl)
 
     def unknown_nodes(self, page_kib: int = 4) -> NodeMap:
         """Return the nodes of which nobody tells how much of such memory is free."""
@@ -144,6 +142,13 @@ class View(NamedTuple):
             for node, kib in guest.memory_by_node.kib.items() if guest.memory_by_node else ():
                 freed[node] = freed.get(node, 0) + kib
         return freed
+
+
+def usable_kib(node: Node, page_kib: int, *, as_libxl: bool) -> int:
+    """Return what a new guest can get on a node; see `View.usable_kib`."""
+    if as_libxl and page_kib <= ORDINARY_PAGE_KIB:
+        return node.free_kib or 0
+    return node.usable_in_pages_kib(page_kib) or 0
 
 
 def _with_free(node: Node, kib: int, page_kib: int) -> Node:
