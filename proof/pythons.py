@@ -94,11 +94,12 @@ def prepared(interpreter: Interpreter) -> tuple[Path, tuple[str, ...]]:
     made = [interpreter.path, "-m", "venv", "--clear", "--without-pip", folder]
     subprocess.run(made, check=True)
     python = folder / "bin/python"
-    everything = ["-e", ".", *wanted()]
+    # Tests install what was packed by the pip of the Python that they are run with.
+    everything = ["-e", ".", "pip", *wanted()]
     # One by one only where they cannot all be had: pip takes seconds to start.
     lacking = []
     if not _installed(python, everything):
-        each = [["-e", "."], *([one] for one in wanted())]
+        each = [["-e", "."], ["pip"], *([one] for one in wanted())]
         lacking = [one[-1] for one in each if not _installed(python, one)]
     vital = [one for one in lacking if one.startswith((".", *NEEDED))]
     if vital:
