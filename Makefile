@@ -65,7 +65,7 @@ test-xen: $(READY)
 	timeout --foreground --signal=INT --kill-after=60 40m $(BIN)/python -m pytest tests/xen -ra
 
 test-kvm: $(READY)
-	timeout --foreground --signal=INT --kill-after=60 25m $(BIN)/python -m pytest tests/kvm -ra
+	timeout --foreground --signal=INT --kill-after=60 43m $(BIN)/python -m pytest tests/kvm -ra
 
 $(FUZZ_READY): $(READY)
 	$(BIN)/python -m pip install --quiet --group fuzz
