@@ -57,8 +57,9 @@ $(READY): $(RUNS)
 demo: $(RUNS)
 	@PATH="$(abspath $(BIN)):$$PATH" sh examples/demo.sh
 
+# One more than there are cpus, for tests wait as well.
 test: $(READY)
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n $$(($$(nproc) + 1)) --dist worksteal
 
 # An interrupted pytest stops its lab.
 test-xen: $(READY)

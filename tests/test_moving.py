@@ -74,6 +74,18 @@ def test_huge_pages_that_will_be_split_are_told_of_beforehand():
     assert moving.beforehand(enough) == ()
 
 
+def test_what_stayed_and_what_was_split_is_told_after_a_move():
+    said = moving.remarks(4096, {"pinned": 2048}, 1)
+    assert [warned.text for warned in said] == [
+        "2 MiB stayed where they were: pinned",
+        "1 transparent huge page was split by the move",
+    ]
+    assert [warned.text for warned in moving.remarks(8192, {}, 3)] == [
+        "3 transparent huge pages were split by the move"
+    ]
+    assert moving.remarks(0, {}, 3) == ()
+
+
 nodes_kib = st.lists(st.tuples(st.integers(0, 900), st.integers(0, 900)), min_size=2, max_size=5)
 
 

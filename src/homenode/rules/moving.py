@@ -115,7 +115,8 @@ def remarks(moved_kib: int, stuck_kib: Mapping[str, int], split: int) -> tuple[W
         text = f"{format_memory(kib)} stayed where they were: {why}"
         warnings.append(Warned("pages-stayed", text))
     if split and moved_kib:
-        warnings.append(
-            Warned("huge-pages-split", f"{split} transparent huge pages were split by the move")
+        pages = (
+            "1 transparent huge page was" if split == 1 else f"{split} transparent huge pages were"
         )
+        warnings.append(Warned("huge-pages-split", f"{pages} split by the move"))
     return tuple(warnings)

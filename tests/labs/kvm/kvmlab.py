@@ -56,6 +56,7 @@ fi
 for pool in /sys/devices/system/node/node*/hugepages/hugepages-*/nr_hugepages; do
     echo 0 >"$pool"
 done
+echo always >/sys/kernel/mm/transparent_hugepage/enabled
 rm -rf /run/homenode /root/*
 echo 3 >/proc/sys/vm/drop_caches
 """
