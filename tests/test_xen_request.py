@@ -196,7 +196,7 @@ def test_a_number_of_nodes_overrules_what_names_nodes():
 
 def test_the_warning_names_the_vcpus():
     answer = ask('vcpus=3\ncpus=["0","2","4"]\ncpus_soft="node:0"')
-    assert "vcpu 1-2 names no cpu" in answer.warnings[0][1]
+    assert "vcpus 1-2 names no cpu" in answer.warnings[0][1]
 
 
 # --- cpupools ---
