@@ -71,6 +71,9 @@ def test_maps_are_named_with_their_noun():
     assert NodeMap().named == "no nodes"
     assert CpuMap([3]).named == "cpu 3"
     assert NodeMap([0, 1, 4]).named == "nodes 0-1,4"
+    assert CpuMap([3]).named_vcpus == "vcpu 3"
+    assert CpuMap([0, 1]).named_vcpus == "vcpus 0-1"
+    assert CpuMap().named_vcpus == "no vcpus"
 
 
 def test_an_empty_map_has_no_first():

@@ -291,7 +291,7 @@ def test_what_a_crash_left_half_written_is_not_read_and_not_in_the_way(tmp_path)
 def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with (
-        pytest.raises(HomenodeError, match="cannot lock it"),
+        pytest.raises(HomenodeError, match="cannot lock it: File exists; is there such"),
         ledger_at(tmp_path / "file/x").lock(),
     ):
         pytest.fail("there is no such folder")

@@ -187,7 +187,7 @@ def test_vcpus_that_may_not_run_on_the_new_nodes_are_warned_of(tmp_path, run, do
     run("create", config(tmp_path, "web1", 'cpus = "node:0"'))
     (warned,) = document("affinity", "web1", "3", "--dry-run")["warnings"]
     assert warned["code"] == "vcpus-away-from-memory"
-    assert warned["text"].startswith("vcpu 0-3 may not run on node 3")
+    assert warned["text"].startswith("vcpus 0-3 may not run on node 3")
 
 
 def test_a_pending_claim_is_shown_with_what_is_outstanding(tmp_path, run, state, document):

@@ -54,6 +54,15 @@ def test_place_says_where_the_memory_and_the_vcpus_go(run):
         assert word in out
 
 
+def test_a_preference_is_shown_where_it_says_more_than_what_holds(run, guest):
+    held = guest(cpus='"nodes:0"', cpus_soft='"nodes:0"')
+    assert "held to cpus 0-1\n" in run("place", "-c", SMALL_HOST, held)[1]
+    vcpus = json.loads(run("place", "-c", SMALL_HOST, "--json", held)[1])["vcpus"]
+    assert [(one["hard"], one["soft"]) for one in vcpus] == [("0-1", "0-1")]
+    wider = guest(cpus='"nodes:0-3"', cpus_soft='"nodes:0-1"')
+    assert "held to cpus 0-7, preferring cpus 0-3\n" in run("place", "-c", HOST, wider)[1]
+
+
 def test_the_document_of_a_decision_has_what_is_promised(run, guest):
     status, out, _ = run("place", "-c", HOST, "--json", guest(vcpus=4))
     document = json.loads(out)

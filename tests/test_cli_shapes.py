@@ -548,6 +548,12 @@ def test_what_is_neither_a_guest_nor_a_file_is_said_to_be_neither(run):
     assert "no guest and no file 'nobody'" in complaint(run("explain", XEN_GUESTS, "nobody"))
 
 
+@pytest.mark.parametrize("more", [["--policy", "spread"], ["--nodes", "1"], ["b"], ["--all"]])
+def test_a_guest_that_runs_is_explained_by_its_name_alone_and_that_is_said(run, more):
+    said = complaint(run("explain", XEN_GUESTS, "a", *more))
+    assert "'a' is no file; a guest that runs is explained alone" in said
+
+
 def test_named_nodes_that_cannot_all_have_a_virtual_node_hold_a_whole_guest(run):
     wishes = ["--nodes", "0,4", "--virtual-nodes", "auto", "--json"]
     made = document(run("place", UNEVEN, *wishes, xml(vcpus=20)))

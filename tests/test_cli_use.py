@@ -154,6 +154,11 @@ def test_help_on_a_verb_and_options_before_it():
     assert "after" in run("--json", "list", "-c", "sim:try").stderr
 
 
+def test_a_value_for_an_option_that_takes_none_is_refused_in_plain_words():
+    said = run("topology", "-c", "sim:try", "--json=3").stderr
+    assert "argument --json: takes no value, and '3' was given" in said
+
+
 def test_a_value_that_begins_with_a_minus_is_explained():
     assert "--policy=-usable" in run("place", "--policy", "-usable", "x.cfg").stderr
 

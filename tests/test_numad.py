@@ -227,6 +227,11 @@ def hanging(here, monkeypatch):
     return here
 
 
+def test_a_wrong_question_is_told_as_such(capsys):
+    assert command.run(["-w", "x"]) == 0
+    assert "homenode-numad: all nodes: -w 'x' is not VCPUS or VCPUS:MIB" in capsys.readouterr().err
+
+
 def test_what_hangs_ends_at_the_deadline(hanging, monkeypatch, capsys):
     monkeypatch.setattr(command, "DEADLINE_S", 0.5)
     assert command.run(["-w", "2:200"]) == 0

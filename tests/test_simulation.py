@@ -231,6 +231,17 @@ def test_what_is_no_scenario_is_refused_in_one_line(text, scenario, capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
+def test_a_scenario_without_a_host_is_told_of_both_ways_to_name_one(scenario, capsys, monkeypatch):
+    monkeypatch.delenv("HOMENODE_URI", raising=False)
+    monkeypatch.setattr("homenode.drivers.connect.is_dom0", lambda: False)
+    monkeypatch.setattr("homenode.drivers.connect.libvirt_answers", lambda: False)
+    scenario.write_text("duration = '1s'")
+    assert main(["simulate", str(scenario)]) == 2
+    said = capsys.readouterr().err
+    assert "host: is missing, and there is no -c; host = a file" in said
+    assert "dom0" not in said
+
+
 def test_lines_are_found_in_tables_and_lists_of_tables():
     assert line_of(TEXT, "duration") == 3
     assert line_of(TEXT, "guest[1].vcpus") == 17

@@ -196,7 +196,7 @@ def test_a_number_of_nodes_overrules_what_names_nodes():
 
 def test_the_warning_names_the_vcpus():
     answer = ask('vcpus=3\ncpus=["0","2","4"]\ncpus_soft="node:0"')
-    assert "vcpu 1-2 names no cpu" in answer.warnings[0][1]
+    assert "vcpus 1-2 names no cpu" in answer.warnings[0][1]
 
 
 # --- cpupools ---
@@ -299,6 +299,9 @@ def test_virtual_nodes_that_make_no_sense_are_refused(vnuma, said):
         ("memory=0", "3: memory = 0 is out of range: it is at least 1"),
         ("memory=[3]", "3: memory is a list"),
         ('memory="64M"', "3: memory is no whole number: '64M'"),
+        ("memory=" + "9" * 26, "3: memory is out of range: '" + "9" * 26 + "' is more than xl"),
+        ("memory=" + "9" * 50, "3: memory is out of range"),
+        ('memory="-' + "9" * 26 + '"', "3: memory is out of range"),
         ("memory=99999999999999", "3: memory = 99999999999999 is out of range: it is at most"),
         ("maxmem=32", "2: memory = 64 is more than maxmem = 32"),
         ("vcpus=0", "3: vcpus = 0 is out of range"),

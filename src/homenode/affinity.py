@@ -302,7 +302,7 @@ def _warnings(
         if mask.hard.isdisjoint(there)
     )
     if away:
-        text = f"vcpu {away} may not run on {nodes.named}: memory there is remote to it"
+        text = f"{away.named_vcpus} may not run on {nodes.named}: memory there is remote"
         warnings.append(Warned("vcpus-away-from-memory", text))
     narrow = there < pool.cpus
     if kind == "soft" and narrow and pool.scheduler in DRIFTING and not away:
@@ -320,7 +320,9 @@ def _not_so(now: Guest, wanted: Change) -> tuple[Warned, ...]:
         if (vcpu.hard, vcpu.soft) != tuple(mask)
     )
     if differing:
-        text = f"the masks of vcpu {differing} are not as they were set: another may be at them"
+        text = (
+            f"the masks of {differing.named_vcpus} are not as they were set: another may be at them"
+        )
         warnings.append(Warned("masks-differ", text))
     elif not wanted.warnings and now.node_affinity and not now.node_affinity <= wanted.nodes:
         text = (

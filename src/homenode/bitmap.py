@@ -230,10 +230,15 @@ class Bitmap:
 
 
 class CpuMap(Bitmap):
-    """A set of cpus: physical cpus as the hypervisor numbers them."""
+    """A set of cpus: physical cpus as the hypervisor numbers them, or vcpus of a guest."""
 
     __slots__ = ()
     noun = "cpu"
+
+    @property
+    def named_vcpus(self) -> str:
+        """The map with its noun, where it is of vcpus: ``vcpu 3``, ``vcpus 0-1``."""
+        return f"v{self.named}" if self.bits else "no vcpus"
 
 
 class NodeMap(Bitmap):

@@ -184,7 +184,8 @@ def _drift(guest: Guest, host: Host) -> Finding | None:
         return None
     preferred = CpuMap.union(vcpu.soft for vcpu in guest.vcpus if vcpu.id in drifting)
     nodes = host.nodes_of(preferred & pool.cpus)
-    text = f"vcpu {drifting} only prefers {nodes.named}, which {pool.scheduler} does not heed"
+    verb = "prefer" if len(drifting) > 1 else "prefers"
+    text = f"{drifting.named_vcpus} only {verb} {nodes.named}, which {pool.scheduler} does not heed"
     return Finding(
         "soft-drifts", guest.name, text, f"homenode affinity {_word(guest.name)} {nodes} --hard"
     )

@@ -64,6 +64,10 @@ class ParseError(HomenodeError):
         )
 
 
+class NoHostError(HomenodeError):
+    """No host was named, and there is none here."""
+
+
 class HypervisorError(HomenodeError):
     """The hypervisor refused, or did not answer."""
 

@@ -203,5 +203,10 @@ def _flush_folder(path: str) -> None:
         os.close(folder)
 
 
+_NO_PLACE = FileNotFoundError, FileExistsError, NotADirectoryError, PermissionError
+
+
 def _cannot(do: str, path: str, error: OSError) -> HomenodeError:
-    return HomenodeError(f"{path}: cannot {do} it: {error.strerror or error}")
+    lost = isinstance(error, _NO_PLACE)
+    hint = "is there such a folder, and may you write there?" if do != "read" and lost else None
+    return HomenodeError(f"{path}: cannot {do} it: {error.strerror or error}", hint=hint)

@@ -33,6 +33,9 @@ class _Parser(argparse.ArgumentParser):
         if message.endswith("expected one argument"):
             # It takes -usable for an option.
             hint = f"a value that begins with - is written --policy=-usable; {hint}"
+        option, ignored, value = message.partition("ignored explicit argument ")
+        if ignored:
+            message = f"{option}takes no value, and {value} was given"
         raise HomenodeError(message, hint=hint)
 
 

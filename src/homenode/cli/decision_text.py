@@ -130,7 +130,8 @@ def _vcpu_lines(decision: Decision) -> list[str]:
         said = []
         if run.hard is not None:
             said.append(f"held to cpus {run.hard}")
-        if run.soft is not None:
+        # What a vcpu prefers says nothing where it may run nowhere else.
+        if run.soft is not None and not (run.hard is not None and run.hard <= run.soft):
             said.append(f"preferring cpus {run.soft}")
         lines.append(f"{run.vcpus} {', '.join(said) or 'on any cpu'}")
     return lines

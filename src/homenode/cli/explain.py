@@ -39,11 +39,11 @@ def run(arguments: list[str]) -> int:
     add_connection(made)
     made.add_argument("name", metavar="NAME", help="the name of a guest")
     if not names or len(arguments) > _MOST_WORDS or "--help" in arguments:
-        return decide(arguments, "explain", explaining=True)
+        return _decided(arguments)
     try:
         chosen = made.parse_args(arguments)
     except Exception:  # noqa: BLE001 - options of a config's explanation
-        return decide(arguments, "explain", explaining=True)
+        return _decided(arguments)
     driver = connect(chosen.connect)
     seen = driver.snapshot()
     guest = seen.guest(name_of(chosen.name))
@@ -57,6 +57,18 @@ def run(arguments: list[str]) -> int:
 
 
 _MOST_WORDS = 4
+
+
+def _decided(arguments: list[str]) -> int:
+    if "-h" not in arguments and "--help" not in arguments:
+        for file in options().parse_args(arguments).files:
+            if file != "-" and not os.path.exists(file):  # noqa: PTH110 - as above
+                raise HomenodeError(
+                    f"{name_text(name_of(file))!r} is no file",
+                    hint="a guest that runs is explained alone, without such options:"
+                    " homenode explain NAME",
+                )
+    return decide(arguments, "explain", explaining=True)
 
 
 def _explain(seen: Snapshot, guest: Guest, driver: Driver, *, as_json: bool) -> None:

@@ -102,7 +102,10 @@ def _answer(words: str) -> tuple[str, list[str]]:
             return str(advice.nodes), doubts
         return _every_node(), ["all nodes: none is known", *doubts]
     except BaseException as error:  # noqa: BLE001 - a guest waits
-        return _every_node(), [f"all nodes: {type(error).__name__}: {error}"]
+        # By name: nothing is imported any more, since that may be what failed.
+        kind = type(error).__name__
+        told = f"{error}" if kind == "HomenodeError" else f"{kind}: {error}"
+        return _every_node(), [f"all nodes: {told}"]
 
 
 def _every_node() -> str:

@@ -231,7 +231,8 @@ def deciding(verb: str, *, explaining: bool) -> ArgumentParser:
         nargs="+",
         metavar="FILE",
         help="guest config in xl's syntax, or libvirt's XML (- is standard input); of several, each"
-        " is decided on as if it came alone",
+        " is decided on as if it came alone"
+        + ("; or, alone, the name of a guest that runs" if explaining else ""),
     )
     return made
 

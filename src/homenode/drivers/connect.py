@@ -3,7 +3,7 @@
 import os
 
 from homenode.drivers.base import Driver
-from homenode.errors import HomenodeError
+from homenode.errors import HomenodeError, NoHostError
 
 _LIBVIRT = ("qemu", "test", "ch")
 """Drivers of libvirt; what follows a plus is the way to it (``qemu+ssh``)."""
@@ -53,7 +53,7 @@ def _this_host() -> str:
         return "xen:///"
     if libvirt_answers():
         return _HERE
-    raise HomenodeError(
+    raise NoHostError(
         "no host is named, and this is neither a Xen dom0 nor does libvirt answer",
         hint=f"add -c URI or set HOMENODE_URI: {_SCHEMES}; -c sim:try is one to try it on",
     )

@@ -42,6 +42,7 @@ DEEPEST_LIST = 16
 """Lists within lists; xl's own settings go two deep."""
 
 _LARGEST_LONG = (1 << 63) - 1
+_DIGITS_OF_LONG = 19
 
 _LOWER = frozenset("abcdefghijklmnopqrstuvwxyz")
 _DIGITS = frozenset("0123456789")
@@ -293,6 +294,9 @@ class GuestConfig:
             return None
         number = None if self._appended(name) else _integer(text)
         if number is None:
+            if _is_beyond(text) and not self._appended(name):
+                said = f"{name} is out of range: {text[:40]!r} is more than xl can read"
+                raise self.error(said, at=name)
             raise self.error(f"{name} is no whole number: {text[:40]!r}", at=name)
         if not smallest <= number <= largest:
             limit = f"at least {smallest}" if number < smallest else f"at most {largest}"
@@ -424,6 +428,12 @@ def _skip_blanks(text: str, at: int) -> int:
     while text[at : at + 1] in (" ", "\t"):
         at += 1
     return at
+
+
+def _is_beyond(text: str) -> bool:
+    """Return whether this is a decimal number, but one too large for `_integer`."""
+    digits = text.strip(" \t\n\v\f\r").lstrip("+-")
+    return digits.isascii() and digits.isdecimal() and len(digits) >= _DIGITS_OF_LONG
 
 
 def _integer(text: str) -> int | None:

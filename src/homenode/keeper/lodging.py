@@ -81,12 +81,13 @@ def _pinned(lodger: Lodger, host: Host, pool: CpuMap) -> str | None:
         return "it has cpus of its own"
     narrow = CpuMap(vcpu.id for vcpu in guest.vcpus if not pool <= vcpu.hard)
     if narrow and not (guest.held is not None and guest.held_by_default):
-        return f"its user has pinned vcpu {narrow}"
+        return f"its user has pinned {narrow.named_vcpus}"
     if lodger.kind == "hard":
         return None
     prefers = CpuMap(vcpu.id for vcpu in guest.vcpus if not host.cpu_map & pool <= vcpu.soft)
     if prefers:
-        return f"vcpu {prefers} prefers cpus already, and the scheduler heeds that"
+        verb = "prefer" if len(prefers) > 1 else "prefers"
+        return f"{prefers.named_vcpus} {verb} cpus already, and the scheduler heeds that"
     return None
 
 

@@ -444,5 +444,6 @@ def _away(asked: GuestRequest, host: Host) -> _Oddities:
     away = CpuMap(vcpu for vcpu, cpus in enumerate(masks) if cpus.isdisjoint(home))
     if not away:
         return []
-    text = f"vcpu {away} cannot run on {nodes.named}, which {setting} names: its memory is remote"
+    text = f"{away.named_vcpus} cannot run on {nodes.named}, which {setting} names"
+    text += ": memory there is remote"
     return [("vcpus-away-from-memory", text)]

@@ -485,19 +485,19 @@ def _affinity_warnings(asked: GuestRequest, host: Host) -> list[tuple[str, str]]
     allowed = [cpus & pool_cpus for cpus in asked.hard] or [pool_cpus] * asked.vcpus
     unreachable = _where(asked.soft, allowed)
     if unreachable:
-        text = f"cpus_soft of vcpu {unreachable} names no cpu that it may use, and is not heeded"
+        text = f"cpus_soft of {unreachable.named_vcpus} names no cpu that may be used: not heeded"
         warnings.append(("soft-outside-hard", text))
     if asked.explicit:
         nodes, setting = asked.explicit
         away = _where([host.cpus_of(nodes)] * asked.vcpus, allowed)
         if away:
-            text = f"vcpu {away} cannot run on {nodes.named}, which {setting} names"
+            text = f"{away.named_vcpus} cannot run on {nodes.named}, which {setting} names"
             text += ", and Xen gives memory where the cpus are"
             warnings.append(("vcpus-away-from-memory", text))
     return warnings
 
 
-def _where(wanted: Sequence[CpuMap], allowed: Sequence[CpuMap]) -> str:
-    """Return the vcpus, as people write them, that may use none of the cpus wanted for them."""
+def _where(wanted: Sequence[CpuMap], allowed: Sequence[CpuMap]) -> CpuMap:
+    """Return the vcpus that may use none of the cpus wanted for them."""
     pairs = enumerate(zip(wanted, allowed, strict=False))
-    return str(CpuMap(vcpu for vcpu, (want, may) in pairs if want.isdisjoint(may)))
+    return CpuMap(vcpu for vcpu, (want, may) in pairs if want.isdisjoint(may))

@@ -46,7 +46,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from homenode.bitmap import NodeMap
-from homenode.errors import HomenodeError, ParseError
+from homenode.errors import HomenodeError, NoHostError, ParseError
 from homenode.formats.table import Table
 from homenode.formats.toml_text import document
 from homenode.host import Host
@@ -181,6 +181,11 @@ def _host(whole: Table, host_of: Hosts) -> tuple[Host, Machine]:
         raise
     except HomenodeError as error:
         known = ", ".join(machine_names())
+        if isinstance(error, NoHostError):
+            hint = (
+                f"host = a file, capture:PATH, sim:NAME, or one of {known}; or homenode simulate -c"
+            )
+            raise whole.error("host", "is missing, and there is no -c", hint=hint) from None
         raise whole.error(
             "host", str(error), hint=f"a file, capture:PATH, sim:NAME, or one of {known}"
         ) from None
