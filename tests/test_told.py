@@ -644,6 +644,29 @@ def test_of_guests_that_make_room_together_none_is_named_that_is_not_needed():
     ]
 
 
+def test_cpus_that_others_have_for_themselves_make_room_together_with_memory():
+    own = (Vcpu(0, CpuMap(range(4)), CpuMap()),)
+    alone = guest_on("alone", {0: 2}, vcpus=own, exclusive=True)
+    view = View(host(0), (alone, guest_on("other", {0: 3})))
+    assert remedies(view, wanted(4, 5), "guest") == [
+        "stop or move other (3072 MiB on node 0), alone (2048 MiB on node 0): node 0"
+    ]
+
+
+def test_a_guest_of_which_one_vcpu_is_pinned_is_in_the_way_of_exclusive_cpus():
+    pinned = Guest("g", (Vcpu(0, CpuMap([0]), CpuMap()), Vcpu(1, CpuMap(), CpuMap())), id=3)
+    assert remedies(View(host(8), (pinned,)), wanted(4, 1, exclusive=True), "guest") == [
+        "stop or move g (its memory is unknown): node 0"
+    ]
+
+
+def test_devices_that_are_to_be_near_may_be_only_preferred_beside_others_that_are():
+    devices = (NearDevice("a", 1, required=True), NearDevice("b", 0))
+    assert remedies(View(host(8, 1)), wanted(1, 4, devices=devices), "options") == [
+        "only prefer to be near its devices: node 0"
+    ]
+
+
 def test_all_guests_that_it_is_kept_apart_from_are_named():
     view = View(host(8, 1), (guest_on("a", {0: 1}), guest_on("b", {0: 1})))
     assert remedies(view, wanted(1, 4, apart_from=("a", "b")), "nodes") == [
